@@ -1,0 +1,256 @@
+"""The whole way from photos and driver to video. `Animator.animate` is what the command calls."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from . import weights as weights_file
+from .encode import VideoWriter, check_output
+from .errors import UsageError
+from .motion import Retargeter
+from .tracking import MotionTrack, track_video
+from .video import FrameReader
+
+TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
+
+
+@dataclass(frozen=True)
+class Progress:
+    """stage: "portrait", "driver" or "frames". done of total units; total None when not known."""
+
+    stage: str
+    done: int
+    total: int | None
+
+
+@dataclass
+class Result:
+    """What was written. warnings: sentences for the user. timings: seconds by stage, "total" included."""
+
+    output: Path
+    size: tuple[int, int]
+    fps: Fraction
+    frames: int
+    warnings: list[str] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def default_output(image: str | Path, driver: str | Path) -> Path:
+    """<portrait>--<driver>.mp4 in the current folder."""
+    return Path(f"{Path(image).stem}--{Path(driver).stem}.mp4")
+
+
+class Animator:
+    """Brings portraits to life. The networks are loaded once, at the first use.
+
+    weights: a weights file, None for those that ship; without any the tool is the warp alone and says so.
+    device: "auto", "cpu", "cuda", "mps". precision: "auto", "fp32", "bf16", "fp16".
+    """
+
+    def __init__(self, weights: str | Path | None = None, device: str = "auto", precision: str = "auto"):
+        self._options = (weights, device, precision)
+        self._painter = None
+
+    @property
+    def painter(self):
+        """The networks, None when there are no weights. Raises InputError or UsageError."""
+        weights = self._options[0]
+        if self._painter is None and (weights is not None or weights_file.find_default() is not None):
+            from .painter import Painter
+
+            self._painter = Painter(*self._options)
+        return self._painter
+
+    def animate(
+        self,
+        images: list[str | Path],
+        driver: str | Path,
+        output: str | Path | None = None,
+        *,
+        force: bool = False,
+        face: int = 1,
+        driver_face: int = 1,
+        motion: str = "relative",
+        strength: float = 1.0,
+        only: tuple[str, ...] = (),
+        smooth: bool = True,
+        reference_frame: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fps: float | None = None,
+        max_size: int = 1280,
+        background: str = "still",
+        audio: bool = True,
+        crf: int = 18,
+        progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> Result:
+        """Animate a portrait by a driver clip and write the video; the options are those of the command.
+
+        images: the portrait, then further photos of the same person. output: None for `default_output`.
+        Raises PortraitAnimError, and leaves nothing behind, when something is wrong.
+        """
+        begin = time.perf_counter()
+        images = [Path(image) for image in images]
+        if not images:
+            raise UsageError("No portrait was given; name at least one photo.")
+        if not 16 <= max_size <= 8192:
+            raise UsageError(f"--max-size {max_size} is out of range; choose 16 to 8192 px.")
+        if not 0 <= crf <= 51:
+            raise UsageError(f"--crf {crf} is out of range; choose 0 (lossless) to 51 (worst).")
+        if background not in ("still", "warp"):
+            raise UsageError(f"--background {background} is not known; choose still or warp.")
+        if face < 1 or driver_face < 1:
+            raise UsageError("Faces are counted from 1, the largest.")
+        output = check_output(output if output is not None else default_output(images[0], driver), force)
+        warnings: list[str] = []
+        warm_up = _InBackground(self._warm_up)  # torch and weights load while the portrait and driver are read
+        reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
+
+        progress(Progress("portrait", 0, len(images)))
+        portraits = self._load_portraits(images, face, max_size, background, warnings, progress)
+        ready = time.perf_counter()
+        track = self._track(reader, driver, driver_face, warnings, progress)
+        tracked = time.perf_counter()
+        painter = warm_up.result()
+        if painter is None:
+            warnings.append("No weights found: the photo is only warped; mouth interior and eyelids are not painted.")
+
+        portrait = portraits[0]
+        targets = Retargeter(track, portrait.views[0].landmarks, motion, strength, only, reference_frame, smooth)
+        size = portrait.photo.shape[1::-1]
+        sound = driver if audio and reader.info.has_audio else None
+        tags = {"comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."}
+        with VideoWriter(output, size, track.fps, crf, sound, reader.start, tags) as writer:
+            for done, frame in enumerate(self._frames(portraits, targets, painter), 1):
+                writer.write(frame)
+                progress(Progress("frames", done, len(targets)))
+        end_time = time.perf_counter()
+        timings = {"portrait": ready - begin, "driver": tracked - ready, "frames": end_time - tracked, "total": end_time - begin}
+        return Result(output, size, track.fps, len(targets), warnings + reader.warnings + writer.warnings, timings)
+
+    # ---------------------------------------------------------------- stages
+
+    def _warm_up(self):
+        """Load the networks and run them once: the first pass of a network is slow."""
+        painter = self.painter
+        if painter is not None:
+            import torch
+
+            from .warp import CROP, N_CHANNELS
+
+            psi = torch.zeros(1, sum(painter.weights.generator.coeffs), dtype=painter.dtype, device=painter.device)
+            painter.paint(np.zeros((CROP, CROP, N_CHANNELS), np.float32), psi)
+        return painter
+
+    def _load_portraits(self, images, face, max_size, background, warnings, progress) -> list:
+        from .portrait import Portrait
+
+        portraits = []
+        for number, image in enumerate(images):
+            portrait = Portrait.load(image, face if number == 0 else 1, max_size, background)
+            if portrait.n_faces > 1:
+                warnings.append(f"{image}: shows {portrait.n_faces} faces, used number {face if number == 0 else 1} by size.")
+            portraits.append(portrait)
+            progress(Progress("portrait", number + 1, len(images)))
+        return portraits
+
+    def _track(self, reader, driver, face, warnings, progress) -> MotionTrack:
+        with reader:
+            for state in track_video(reader, reader.fps, str(driver), face):
+                if isinstance(state, MotionTrack):
+                    break
+                progress(Progress("driver", state, reader.expected_frames))
+        lost = state.lost_ranges()
+        if lost:
+            spans = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in lost[:8])
+            more = ", ..." if len(lost) > 8 else ""
+            warnings.append(f"{driver}: no face in frames {spans}{more}; the pose before was held and moved to the next.")
+        return state
+
+    def _frames(self, portraits: list, targets: Retargeter, painter) -> Iterator[np.ndarray]:
+        """The finished frames. Warping, painting and compositing overlap in threads: native code frees the GIL."""
+        from .compose import compose_frame, paint_crop
+        from .warp import condition
+
+        portrait = portraits[0]
+        warper = portrait.warper()
+        psi = painter.person([p.views[0] for p in portraits]) if painter else None
+
+        def warped() -> Iterator[tuple]:
+            for t in range(len(targets)):
+                target = targets[t]
+                warp = warper.warp(target)
+                yield warp, condition(warp, portrait.views, portrait.plate, target)
+
+        def painted() -> Iterator[tuple]:
+            for warp, x in _ahead(warped()):
+                yield warp, x, painter.paint(x, psi) if painter else None
+
+        for warp, x, painting in _ahead(painted()):
+            _, added = paint_crop(warp, portrait.views, portrait.plate, x, painting)
+            yield compose_frame(portrait, warp, added)
+
+
+class _InBackground:
+    """A call in a thread; result() waits, and raises what it raised."""
+
+    def __init__(self, call: Callable):
+        self._outcome: queue.Queue = queue.Queue(1)
+        threading.Thread(target=self._run, args=(call,), daemon=True).start()
+
+    def _run(self, call: Callable) -> None:
+        try:
+            self._outcome.put((call(), None))
+        except BaseException as error:
+            self._outcome.put((None, error))
+
+    def result(self):
+        value, error = self._outcome.get()
+        if error is not None:
+            raise error
+        return value
+
+
+def _ahead(items: Iterable, depth: int = 2) -> Iterator:
+    """Yield items computed in a thread, at most `depth` ahead; errors come through, and leaving early stops it."""
+    ready: queue.Queue = queue.Queue(depth)
+    stop = threading.Event()
+    end = object()
+
+    def put(value) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(value, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def run() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    break
+            put((end, None))
+        except BaseException as error:
+            put((end, error))
+        finally:
+            getattr(items, "close", lambda: None)()
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+    finally:
+        stop.set()

@@ -1,0 +1,161 @@
+"""Episodes of meta-learning: a few source frames of one clip and a target frame, as crops of the conditioned frame.
+
+The warp does most of a frame right; crops around the mouth, the eyes and the face's border put the training where
+the network has something to learn (on a CPU they are worth several times their number of whole frames).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from . import layers, mesh
+from .mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, openness
+from .prepare import Shard
+from .warp import CROP, View, Warper, condition
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    crop: int = 96  # px: side of the crops; 256 gives whole frames
+    crops: int = 3  # per pair: mouth, eyes, elsewhere
+    max_sources: int = 4  # K is drawn from 1..max_sources, 1 most often
+    hard_pairs: float = 0.6  # share of pairs whose target is the most different of a few candidates
+    palettes: float = 0.4  # share of pairs in the colours of old photos and paintings
+
+
+def palette(rng: np.random.Generator, strong: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A random look: colour matrix (3, 4) for RGB in 0..255, then a tone curve (256,) uint8.
+
+    strong: monochrome, sepia, yellowed varnish, tinted or dim light; else the jitter of ordinary cameras.
+    """
+    matrix = np.eye(3)
+    if strong:
+        grey = np.full((3, 3), 1) * np.array([0.299, 0.587, 0.114])
+        kind = rng.choice(["monochrome", "sepia", "varnish", "tint"], p=[0.25, 0.2, 0.35, 0.2])
+        tone = {"monochrome": (1, 1, 1), "sepia": (1.1, 0.95, 0.72), "varnish": (1.08, 0.92, 0.55)}.get(kind, (1, 1, 1))
+        wash = {"monochrome": 1.0, "sepia": rng.uniform(0.7, 1), "varnish": rng.uniform(0.15, 0.7)}.get(kind, 0.0)
+        tone = np.array(tone) * rng.uniform(0.9, 1.1, 3) if kind != "monochrome" else np.array(tone)
+        if kind == "tint":
+            tone = rng.uniform(0.55, 1.15, 3)
+        matrix = tone[:, None] * (wash * grey + (1 - wash) * matrix)
+        gamma, gain, lift = rng.uniform(0.7, 1.6), rng.uniform(0.6, 1.15), rng.uniform(-8, 25)
+    else:
+        matrix = matrix * rng.uniform(0.93, 1.07, 3)[:, None]
+        gamma, gain, lift = rng.uniform(0.75, 1.3), rng.uniform(0.85, 1.15), rng.uniform(-12, 12)
+    curve = np.clip((np.arange(256) / 255) ** gamma * 255 * gain + lift, 0, 255).astype(np.uint8)
+    return matrix, curve
+
+
+class Episodes(Dataset):
+    """Endless episodes of shards; item j depends on (seed, j) only, so a resumed run continues exactly."""
+
+    def __init__(self, shards: list[Shard], seed: int = 0, config: EpisodeConfig = EpisodeConfig()):
+        self.shards, self.seed, self.config = shards, seed, config
+        self._openness = [openness(s.landmarks) for s in shards]
+        self.groups = sorted({s.group for s in shards})
+        # Long clips count more, but not in proportion: another person teaches more than another minute. So do
+        # clips in which mouth and eyes move.
+        moves = np.array([o.std(0).sum() for o in self._openness])
+        weight = np.array([min(len(s), 120) ** 0.5 for s in shards]) * np.clip(moves / np.median(moves), 0.3, 3)
+        self._chance = weight / weight.sum()
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, j: int) -> dict[str, torch.Tensor]:
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng((self.seed, j))
+        number = int(rng.choice(len(self.shards), p=self._chance))
+        shard, spread = self.shards[number], self._openness[number]
+        source = int(rng.integers(len(shard)))
+        candidates = rng.integers(0, len(shard), 5)
+        target = int(candidates[0])
+        if rng.random() < self.config.hard_pairs:
+            target = int(candidates[np.abs(spread[candidates] - spread[source]).sum(1).argmax()])
+        more = rng.integers(0, len(shard), int(rng.choice(self.config.max_sources, p=self._source_odds())))
+        return self._episode(shard, source, target, more, rng)
+
+    def _source_odds(self) -> np.ndarray:
+        odds = 0.4 ** np.arange(self.config.max_sources)
+        return odds / odds.sum()
+
+    def _episode(self, shard: Shard, source: int, target: int, more: np.ndarray, rng: np.random.Generator) -> dict:
+        frames = [source, target, *more.tolist()]
+        images = [shard.image(t) for t in frames]
+        landmarks = [shard.landmarks[t].astype(np.float64) for t in frames]
+        matte = shard.matte(source)
+        if rng.random() < 0.5:
+            images = [np.ascontiguousarray(i[:, ::-1]) for i in images]
+            landmarks = [mesh.mirrored_landmarks(p, CROP) for p in landmarks]
+            matte = np.ascontiguousarray(matte[:, ::-1])
+        images, landmarks, matte = _move(images, landmarks, matte, rng)
+        if rng.random() < 0.85:
+            matrix, curve = palette(rng, rng.random() < self.config.palettes)
+            images = [cv2.LUT(cv2.transform(i, matrix), curve) for i in images]
+        view = View(images[0], landmarks[0], matte)
+        views = [view, view.mirrored()]
+        plate = layers.plate(view.image, matte)
+        warp = Warper(views).warp(landmarks[1])
+        x = condition(warp, views, plate, landmarks[1])
+        corners = self._corners(landmarks[1], rng)
+        size = self.config.crop
+        cut = lambda a: _to_tensor(np.stack([a[y : y + size, x0 : x0 + size] for x0, y in corners]))  # noqa: E731
+        embedded = [0] + list(range(2, len(images)))  # the target is never embedded
+        k = self.config.max_sources
+        photos, drawings = np.zeros((k, 128, 128, 3), np.uint8), np.zeros((k, 128, 128, 3), np.uint8)
+        for n, i in enumerate(embedded):
+            photos[n] = cv2.resize(images[i], (128, 128), interpolation=cv2.INTER_AREA)
+            drawings[n] = mesh.draw_landmarks(landmarks[i], CROP, 128)
+        return {
+            "x": cut(x),  # (C, 13, size, size) the generator's input
+            "target": cut(images[1]),  # (C, 3, size, size) uint8
+            "plate": cut(plate),
+            "flows": torch.stack([_to_tensor(np.stack([f[y : y + size, x0 : x0 + size] for x0, y in corners])) for f in warp.flows]),
+            "weights": torch.stack([cut(w[..., None]) for w in warp.weights]),  # (V, C, 1, size, size)
+            "photos": _to_tensor(np.stack([v.image for v in views])),  # (V, 3, 256, 256) uint8
+            "sources": _to_tensor(photos),  # (K, 3, 128, 128) uint8, of which `count` are filled
+            "drawings": _to_tensor(drawings),
+            "count": torch.tensor(len(embedded)),
+            "person": torch.tensor(self.groups.index(shard.group)),
+        }
+
+    def _corners(self, landmarks: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int]]:
+        """Upper left corners (x, y) of the crops: mouth, eyes, then the face, its border, anywhere."""
+        size = self.config.crop
+        mouth = landmarks[OUTER_LIPS, :2].mean(0) + rng.normal(0, 8, 2)
+        eyes = landmarks[np.concatenate([RIGHT_EYE, LEFT_EYE]), :2].mean(0) + rng.normal(0, 10, 2)
+        centres = [mouth, eyes]
+        while len(centres) < self.config.crops:
+            if rng.random() < 0.5:
+                centres.append(landmarks[rng.choice(mesh.OVAL), :2] + rng.normal(0, 12, 2))
+            else:
+                centres.append(rng.uniform(size / 2, CROP - size / 2, 2))
+        corners = np.clip(np.round(np.array(centres[: self.config.crops]) - size / 2), 0, CROP - size).astype(int)
+        return [(int(x), int(y)) for x, y in corners]
+
+
+def _move(images: list, landmarks: list, matte: np.ndarray, rng: np.random.Generator) -> tuple[list, list, np.ndarray]:
+    """The same small rotation, scale and shift for everything: clips are cut alike, users' photos are not."""
+    scale, angle, shift = rng.uniform(0.85, 1.2), rng.uniform(-10, 10), rng.uniform(-12, 12, 2)
+    if rng.random() < 0.1:
+        return images, landmarks, matte
+    matrix = cv2.getRotationMatrix2D((CROP / 2, CROP / 2), angle, scale)
+    matrix[:, 2] += shift
+    by_index = matrix.copy()
+    by_index[:, 2] += (matrix[:, :2].sum(1) - 1) / 2  # pixel centres are at +0.5
+    turn = lambda image: cv2.warpAffine(image, by_index, (CROP, CROP), borderMode=cv2.BORDER_REFLECT_101)  # noqa: E731
+    moved = []
+    for points in landmarks:
+        points = points.copy()
+        points[:, :2] = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        points[:, 2] *= scale
+        moved.append(points)
+    return [turn(i) for i in images], moved, turn(matte)
+
+
+def _to_tensor(array: np.ndarray) -> torch.Tensor:
+    """(..., H, W, C) -> (..., C, H, W), same dtype."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, -3)))

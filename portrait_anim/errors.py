@@ -1,0 +1,25 @@
+"""Errors that a user can act on. Each is one sentence: what, which file or frame, what to do."""
+
+
+class PortraitAnimError(Exception):
+    """Base of every error this package raises on purpose; `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+
+class UsageError(PortraitAnimError):
+    """Options that contradict each other or have impossible values."""
+
+    exit_code = 2
+
+
+class InputError(PortraitAnimError):
+    """A photo, driver or weights file that cannot be used: missing, unreadable, without a face..."""
+
+    exit_code = 3
+
+
+class OutputError(PortraitAnimError):
+    """The result cannot be written: exists already, no such folder, disk full, encoder failed..."""
+
+    exit_code = 4

@@ -1,0 +1,69 @@
+"""The networks at work: a person's vector once, then a painting per frame."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from . import weights as weights_file
+from .errors import UsageError
+from .mesh import draw_landmarks
+from .networks import Painting
+from .warp import CROP, N_CHANNELS, View
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """Raises UsageError when the device is unknown or not there."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))
+    if not there.get(device, False):
+        known = "is not available on this machine" if device in there else "is not known"
+        raise UsageError(f"--device {device} {known}; choose auto or {', '.join(d for d in there if there[d])}.")
+    return torch.device(device)
+
+
+def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+    """auto: bf16 on processors that multiply in it, fp16 on GPUs, fp32 elsewhere. Raises UsageError."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision} is not known; choose {', '.join(PRECISIONS)}.")
+    if precision != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    if device.type == "cpu":
+        fast = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return torch.bfloat16 if fast else torch.float32
+    return torch.float16
+
+
+class Painter:
+    """E and G of a weights file, ready on a device. Raises InputError for a bad file, UsageError for bad choices."""
+
+    def __init__(self, weights: str | Path | None = None, device: str = "auto", precision: str = "auto"):
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        self.weights = weights_file.load(weights)
+        if self.weights.config.in_channels != N_CHANNELS:
+            raise UsageError(f"{weights}: these weights paint without a warp and cannot animate; use the shipped ones.")
+        self._generator = self.weights.generator.to(self.device, self.dtype)
+        self._embedder = self.weights.embedder.to(self.device)  # once per photo: fp32 costs nothing
+
+    @torch.inference_mode()
+    def person(self, views: list[View]) -> torch.Tensor:
+        """psi of the person on these photos (one view each): G's modulation, from the mean of E over the photos."""
+        size = self.weights.config.embedder_size
+        photos = np.stack([cv2.resize(v.image, (size, size), interpolation=cv2.INTER_AREA) for v in views])
+        drawings = np.stack([draw_landmarks(v.landmarks, CROP, size) for v in views])
+        to_input = lambda a: torch.from_numpy(a).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1  # noqa: E731
+        e = self._embedder(to_input(photos), to_input(drawings)).mean(0, keepdim=True)
+        return self._generator.projection(e.to(self.dtype))
+
+    @torch.inference_mode()
+    def paint(self, x: np.ndarray, psi: torch.Tensor) -> Painting:
+        """One frame: x (256, 256, 13) of `condition` gives mask (256, 256), flow (256, 256, 2), delta (256, 256, 3)."""
+        painting = self._generator(torch.from_numpy(x)[None].permute(0, 3, 1, 2).to(self.device, self.dtype), psi)
+        mask, flow, delta = (p[0].permute(1, 2, 0).float().cpu().numpy() for p in painting)
+        return Painting(mask[..., 0], flow, delta)

@@ -1,0 +1,177 @@
+"""The portrait: the photo, its face, the crop for the networks and the layers at the photo's own resolution."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from . import layers
+from .errors import InputError, UsageError
+from .mesh import HeadMesh
+from .tracking import find_faces
+from .warp import CROP, View, Warper
+
+HEAD_SQUARE = 2.1  # side of the crop in heights of the landmarks' box: the whole head, hair, top of the shoulders
+HEAD_RISE = 0.06  # the crop's centre above the landmarks', same unit
+MIN_FACE = 24  # px, height of the landmarks' box: smaller faces have no features to move
+MATTE_SIZE = 640  # px, longer side at which the matte is computed
+MAX_PIXELS = 120_000_000  # of a photo as stored: more is a decompression bomb or a mistake
+_HOLD_BAND = 0.04  # of the region's side: where the region ends inside the photo, all of it is held to the photo
+
+
+def load_photo(path: str | Path) -> np.ndarray:
+    """A photo of any kind Pillow reads, (H, W, 3) uint8 RGB, upright (EXIF) and without alpha (over white).
+
+    Raises InputError: missing, unreadable, damaged, too large, 1 px.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file; check the portrait's name.")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a photo; name the image file.")
+    Image.MAX_IMAGE_PIXELS = None  # our own limit below has the clearer sentence
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"{path}: {image.width}x{image.height} px is too large; scale it below 120 megapixels.")
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith(("I", "F")):  # 16 and 32 bit: Pillow would clip, not scale
+                values = np.asarray(image, np.float64)
+                top = 65535 if values.max() > 255 and image.mode.startswith("I") else max(values.max(), 1e-9)
+                return np.repeat((values / top * 255).clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+            if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+                rgba = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            return np.array(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path}: not an image that can be read (is it really a photo?); use JPEG, PNG or WebP.") from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+        raise InputError(f"{path}: the image is damaged or incomplete ({error}); get a whole copy of it.") from error
+
+
+def fit_size(photo: np.ndarray, max_size: int) -> np.ndarray:
+    """photo with its longer side at most max_size px and both sides even (H.264 needs that)."""
+    height, width = photo.shape[:2]
+    scale = min(1.0, max_size / max(height, width))
+    size = (max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2))
+    if scale == 1.0:
+        return np.ascontiguousarray(photo[: size[1], : size[0]]) if min(height, width) > 1 else photo
+    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+
+
+def head_square(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre (x, y) and side, in px, of the square crop around a head with landmarks (478, 3)."""
+    height = float(np.ptp(landmarks[:468, 1]))
+    return landmarks[:468, :2].mean(0) - (0.0, HEAD_RISE * height), HEAD_SQUARE * height
+
+
+def cut_square(image: np.ndarray, corner: np.ndarray, side: float, size: int) -> np.ndarray:
+    """The square of image (H, W[, C]) with its upper left corner at `corner` (x, y) px, as (size, size[, C]).
+
+    Beyond the image's border its edge is replicated. Shrinking averages areas, so nothing aliases.
+    """
+    scale = size / side
+    fx = fy = 1.0
+    if scale < 1:
+        height, width = image.shape[:2]
+        shrunk = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+        fx, fy = shrunk[0] / width, shrunk[1] / height
+    matrix = np.array([[scale / fx, 0, -corner[0] * scale], [0, scale / fy, -corner[1] * scale]])
+    matrix[:, 2] += (matrix[:, :2].sum(1) - 1) / 2  # pixel centres are at +0.5
+    flags = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_LINEAR
+    return cv2.warpAffine(image, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+@dataclass
+class Region:
+    """The part of the photo that can move, at the photo's own resolution.
+
+    box: (x0, y0, x1, y1) px of the photo. frame: the same and the crop, in crop px, integers, for the Warper.
+    rgba: per view (h, w, 4) uint8, the photo in the view's light with the person's matte. plate: (h, w, 3) uint8. hold: (h, w) float32, 1 where
+    the region ends inside the photo and must equal it.
+    """
+
+    box: tuple[int, int, int, int]
+    frame: tuple[int, int, int, int]
+    rgba: list[np.ndarray]
+    plate: np.ndarray
+    hold: np.ndarray
+
+
+class Portrait:
+    """One photo made ready: photo (H, W, 3) uint8 RGB and the landmarks (478, 3) in its px.
+
+    The crop's px relate to the photo's by crop = (photo - corner) * scale. background: "still" keeps it in its own
+    layer, "warp" moves it with the head (for portraits whose person cannot be told from it). n_faces: in the photo.
+    """
+
+    def __init__(self, photo: np.ndarray, landmarks: np.ndarray, background: str = "still", n_faces: int = 1):
+        self.photo, self.landmarks, self.n_faces = photo, landmarks, n_faces
+        self._background = background
+        centre, side = head_square(landmarks)
+        self.corner, self.scale = centre - side / 2, CROP / side
+        self.region = self._region()
+        in_crop = lambda image: cut_square(image, self.corner - self.region.box[:2], side, CROP)  # noqa: E731
+        image = cut_square(photo, self.corner, side, CROP)
+        points = landmarks * self.scale
+        points[:, :2] -= self.corner * self.scale
+        view = View(image, points, in_crop(self.region.rgba[0][..., 3].astype(np.float32) / 255))
+        self.plate = in_crop(self.region.plate)  # (256, 256, 3) uint8
+        self.views = [view, view.mirrored()]
+        self.region.rgba.append(self._relit(self.views[1].gain[:, ::-1]))
+
+    @classmethod
+    def load(cls, path: str | Path, face: int = 1, max_size: int = 1280, background: str = "still") -> "Portrait":
+        """Load a photo and find its face: 1 is the largest, 2 the next. Raises InputError or UsageError."""
+        photo = fit_size(load_photo(path), max_size)
+        faces = find_faces(photo) if min(photo.shape[:2]) >= MIN_FACE else []
+        if not faces:
+            raise InputError(f"{path}: no face found; use a photo that shows one face clearly, not too small or turned away.")
+        if face > len(faces):
+            raise UsageError(f"{path}: face {face} was asked for, but the photo shows {len(faces)}; choose 1 to {len(faces)}.")
+        landmarks = faces[face - 1].landmarks
+        height = np.ptp(landmarks[:468, 1])
+        if height < MIN_FACE:
+            raise InputError(f"{path}: the face is only {height:.0f} px high; at least {MIN_FACE} px are needed.")
+        return cls(photo, landmarks, background, len(faces))
+
+    def warper(self) -> Warper:
+        return Warper(self.views, self.region.frame)
+
+    def _relit(self, gain: np.ndarray) -> np.ndarray:
+        """The region's rgba with its colours times gain, which lies over the crop."""
+        rgba = self.region.rgba[0].copy()
+        size = CROP / self.scale / gain.shape[0]  # px of the photo per cell
+        offset = (self.corner - self.region.box[:2]) + (size - 1) / 2
+        matrix = np.array([[size, 0, offset[0]], [0, size, offset[1]]])
+        large = cv2.warpAffine(gain, matrix, rgba.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        rgba[..., :3] = cv2.multiply(rgba[..., :3], large, dtype=cv2.CV_8U)
+        return rgba
+
+    def _region(self) -> Region:
+        height, width = self.photo.shape[:2]
+        rings = HeadMesh(self.landmarks).rings[..., :2].reshape(-1, 2)
+        x0, y0 = np.maximum(np.floor(rings.min(0)), 0).astype(int)
+        x1, y1 = np.minimum(np.ceil(rings.max(0)), (width, height)).astype(int)
+        low = np.floor((np.array([x0, y0]) - self.corner) * self.scale).astype(int) - 1
+        high = np.ceil((np.array([x1, y1]) - self.corner) * self.scale).astype(int) + 1
+        frame = (*np.minimum(low, 0).tolist(), *np.maximum(high, CROP).tolist())
+        photo = np.ascontiguousarray(self.photo[y0:y1, x0:x1])
+        matte = np.ones(photo.shape[:2], np.float32)
+        if self._background == "still":
+            shrink = min(1.0, MATTE_SIZE / max(photo.shape[:2]))
+            small = cv2.resize(photo, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else photo
+            matte = cv2.resize(layers.matte(small), photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        hold = np.zeros(photo.shape[:2], np.float32)
+        band = max(2.0, _HOLD_BAND * max(hold.shape))
+        for edge, axis, inside in ((x0 > 0, 1, 1), (y0 > 0, 0, 1), (x1 < width, 1, -1), (y1 < height, 0, -1)):
+            if edge:
+                ramp = np.clip(2 - 2 * np.arange(hold.shape[axis], dtype=np.float32) / band, 0, 1)[::inside]
+                hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
+        rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
+        return Region((int(x0), int(y0), int(x1), int(y1)), frame, [rgba], layers.plate(photo, matte), hold)

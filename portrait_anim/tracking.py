@@ -1,0 +1,218 @@
+"""Find faces and their landmarks, in photos and along videos."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+
+from .errors import InputError
+
+MAX_FACES = 6
+HOLD_SECONDS = 0.5  # a lost face keeps its last pose this long before and after it is sought
+
+
+@dataclass(frozen=True)
+class Face:
+    """landmarks: (478, 3) float64 in px of the image: x right, y down, z away from the camera at the scale of x."""
+
+    landmarks: np.ndarray
+
+    @property
+    def centre(self) -> np.ndarray:
+        return self.landmarks[:468, :2].mean(0)
+
+    @property
+    def size(self) -> float:
+        """Side of a square of the same area as the landmarks' box, px."""
+        return float(np.sqrt(np.prod(np.ptp(self.landmarks[:468, :2], axis=0))))
+
+
+class Tracker(Protocol):
+    """Finds faces: `faces(image (H, W, 3) uint8 RGB)` gives them largest first, [] without one."""
+
+    def faces(self, image: np.ndarray) -> list[Face]: ...
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """MediaPipe's native code greets on file descriptor 2 when it loads; nothing of that concerns a user."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+class MediaPipeTracker:
+    """MediaPipe Face Mesh with irises, 478 points; its models are in the package, so it works offline.
+
+    video=True follows faces from frame to frame (about 160 frames/s on one core); otherwise every image stands alone.
+    """
+
+    def __init__(self, video: bool = False, max_faces: int = MAX_FACES, min_confidence: float = 0.5):
+        with quiet_stderr():
+            from mediapipe.python.solutions.face_mesh import FaceMesh
+
+            options = dict(refine_landmarks=True, max_num_faces=max_faces, min_detection_confidence=min_confidence)
+            self._mesh = FaceMesh(static_image_mode=not video, **options)
+        self._started = False
+
+    def faces(self, image: np.ndarray) -> list[Face]:
+        image = np.ascontiguousarray(image)
+        if self._started:
+            result = self._mesh.process(image)
+        else:  # each network of the graph logs at its first use, the last of them when a face is first found
+            with quiet_stderr():
+                result = self._mesh.process(image)
+            self._started = bool(result.multi_face_landmarks)
+        height, width = image.shape[:2]
+        found = []
+        for face in result.multi_face_landmarks or []:
+            points = np.array([(p.x, p.y, p.z) for p in face.landmark], np.float64)
+            found.append(Face(points * (width, height, width)))
+        return sorted(found, key=lambda f: -f.size)
+
+    def close(self) -> None:
+        self._mesh.close()
+
+
+class FaceAlignmentTracker:
+    """The 68 points of `face-alignment` (2DFAN/3DFAN). Its networks are downloaded at first use."""
+
+    def __init__(self, device: str = "cpu"):
+        with quiet_stderr():
+            import face_alignment
+        kind = face_alignment.LandmarksType.THREE_D
+        try:
+            self._net = face_alignment.FaceAlignment(kind, device=device, compile=False)
+        except Exception as error:  # urllib's, torch.hub's and the disk's own kinds
+            raise InputError(
+                "The face-alignment tracker downloads its networks at first use and could not "
+                f"({type(error).__name__}): connect once, or use the default tracker, mediapipe."
+            ) from error
+
+    def points(self, image: np.ndarray) -> list[np.ndarray]:
+        """The 68 points (68, 3) in px of every face, largest first."""
+        found = self._net.get_landmarks(image) or []
+        return sorted((p.astype(np.float64) for p in found), key=lambda p: -np.prod(np.ptp(p[:, :2], axis=0)))
+
+
+def find_faces(image: np.ndarray) -> list[Face]:
+    """All faces of a photo (H, W, 3) uint8 RGB, largest first; [] without one.
+
+    MediaPipe's detector sees the whole image in 128 px and misses small faces, so when it finds nothing the photo
+    is searched again in overlapping tiles of a half and a quarter of its size, then with less certainty.
+    """
+    height, width = image.shape[:2]
+    for min_confidence in (0.5, 0.2):
+        tracker = MediaPipeTracker(min_confidence=min_confidence)
+        try:
+            for parts in (1, 2, 4):
+                found: list[Face] = []
+                tile_h, tile_w = -(-height // parts), -(-width // parts)
+                if min(tile_h, tile_w) < 64 and parts > 1:
+                    break
+                for y in {round(k * tile_h / 2) for k in range(2 * parts - 1)}:
+                    for x in {round(k * tile_w / 2) for k in range(2 * parts - 1)}:
+                        for face in tracker.faces(image[y : y + tile_h, x : x + tile_w]):
+                            moved = Face(face.landmarks + (x, y, 0))
+                            if all(np.linalg.norm(moved.centre - f.centre) > f.size / 2 for f in found):
+                                found.append(moved)
+                if found:
+                    return sorted(found, key=lambda f: -f.size)
+        finally:
+            tracker.close()
+    return []
+
+
+@dataclass
+class MotionTrack:
+    """The driver's landmarks along time.
+
+    landmarks: (T, 478, 3) float32, px of frames of `size` (width, height). fps: exact. found: (T,) bool, False where
+    the face was lost and its landmarks are held or interpolated.
+    """
+
+    landmarks: np.ndarray
+    size: tuple[int, int]
+    fps: Fraction
+    found: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def lost_ranges(self) -> list[tuple[int, int]]:
+        """First and last frame (counted from 0) of every stretch without a face."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], ~self.found, [0]])))
+        return [(int(a), int(b) - 1) for a, b in edges.reshape(-1, 2)]
+
+
+def track_video(frames: Iterable[np.ndarray], fps: Fraction, name: str, face: int = 1) -> Iterator[MotionTrack | int]:
+    """Follow one face through frames (H, W, 3) uint8 RGB: yields the number of frames done, then the MotionTrack.
+
+    face: 1 is the largest in the first frame that shows any, 2 the next. Raises InputError when no frame shows it.
+    """
+    points: list[np.ndarray | None] = []
+    tracker, last, size = None, None, (0, 0)
+    for image in frames:
+        size = image.shape[1::-1]
+        if tracker is None:
+            found = find_faces(image) if not points else _first_faces(image)
+            if found:
+                if face > len(found):
+                    raise InputError(
+                        f"{name}: --face {face} was asked for, but frame {len(points)} shows {len(found)} "
+                        f"face{'s'[: len(found) > 1]}; choose 1 to {len(found)}."
+                    )
+                last = found[face - 1]
+                tracker = MediaPipeTracker(video=True, max_faces=1 if len(found) == 1 else MAX_FACES)
+        here = None
+        if tracker is not None:
+            near = [f for f in tracker.faces(image) if np.linalg.norm(f.centre - last.centre) < 1.5 * last.size]
+            here = min(near, key=lambda f: np.linalg.norm(f.centre - last.centre), default=None)
+            last = here or last
+        points.append(None if here is None else here.landmarks.astype(np.float32))
+        yield len(points)
+    if tracker is not None:
+        tracker.close()
+    if not any(p is not None for p in points):
+        raise InputError(f"{name}: no face found in any of its {len(points)} frames; use a clip that shows one face clearly.")
+    yield fill_gaps(points, size, fps)
+
+
+def _first_faces(image: np.ndarray) -> list[Face]:
+    """A quicker search for frames after the first, while no face has been seen yet."""
+    tracker = MediaPipeTracker()
+    try:
+        return tracker.faces(image)
+    finally:
+        tracker.close()
+
+
+def fill_gaps(points: list[np.ndarray | None], size: tuple[int, int], fps: Fraction) -> MotionTrack:
+    """Bridge frames without a face: the last pose is held, then moved smoothly to the one that returns."""
+    found = np.array([p is not None for p in points])
+    seen = np.flatnonzero(found)
+    landmarks = np.empty((len(points), *points[seen[0]].shape), np.float32)
+    landmarks[found] = [p for p in points if p is not None]
+    landmarks[: seen[0]], landmarks[seen[-1] :] = landmarks[seen[0]], landmarks[seen[-1]]
+    ease = max(2, round(2 * HOLD_SECONDS * float(fps)))
+    for a, b in zip(seen[:-1], seen[1:]):
+        if b - a > 1:
+            t = np.clip((np.arange(a + 1, b) - max(a, b - ease)) / (b - max(a, b - ease)), 0, 1)
+            t = (t * t * (3 - 2 * t)).astype(np.float32)[:, None, None]
+            landmarks[a + 1 : b] = landmarks[a] * (1 - t) + landmarks[b] * t
+    return MotionTrack(landmarks, size, fps, found)

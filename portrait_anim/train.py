@@ -1,0 +1,250 @@
+"""Meta-learning: E, G and D on episodes of many people (arXiv 1905.08233, section 3.2, on a warped photo).
+
+Phase 1 learns without D; phase 2, after `adversarial_after` steps, with it. What ships is the moving average (EMA)
+of G and E. A run's folder holds checkpoint.pt (everything to continue exactly), log.jsonl and samples-*.png.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from . import losses
+from .episodes import EpisodeConfig, Episodes
+from .errors import InputError
+from .losses import LossWeights, to_unit
+from .networks import Discriminator, Embedder, Generator, ModelConfig
+from .perceptual import FaceNet, ImageNetFeatures, feature_distance
+from .prepare import Shard, load_shards
+
+CHECKPOINT_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    batch: int = 8  # pairs a step and process; each gives EpisodeConfig.crops crops
+    learning_rate: float = 4e-4
+    critic_rate: float = 4e-4
+    warm_up: int = 100  # steps of rising learning rate
+    ema: float = 0.999
+    clip_norm: float = 10.0
+    adversarial_after: int = 4000  # steps of phase 1
+    look_every: int = 2  # the ImageNet loss on every n-th step, on one crop per pair: a third of its cost
+    seed: int = 0
+    bf16: bool = True
+    weights: LossWeights = field(default_factory=LossWeights)
+    episodes: EpisodeConfig = field(default_factory=EpisodeConfig)
+
+
+class _Window(Dataset):
+    """The episodes from `start` on, this process' share of them."""
+
+    def __init__(self, episodes: Episodes, start: int, rank: int, world: int):
+        self.episodes, self.start, self.rank, self.world = episodes, start, rank, world
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, j: int) -> dict[str, Tensor]:
+        return self.episodes[(self.start + j) * self.world + self.rank]
+
+
+class Trainer:
+    """State of one run: networks, optimisers, EMA and the counters that make resuming exact."""
+
+    def __init__(self, shards: list[Shard], model: ModelConfig = ModelConfig(), config: TrainConfig = TrainConfig()):
+        torch.manual_seed(config.seed)
+        self.model, self.config = model, config
+        self.episodes = Episodes(shards, config.seed, config.episodes)
+        last = torch.channels_last
+        self.generator = Generator(model).to(memory_format=last)
+        self.embedder = Embedder(model).to(memory_format=last)
+        self.critic = Discriminator(model, n_videos=len(self.episodes.groups)).to(memory_format=last)
+        painters = [*self.generator.parameters(), *self.embedder.parameters()]
+        self.painters = painters
+        self.optimiser = torch.optim.Adam(painters, config.learning_rate, (0.9, 0.99), fused=True)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), config.critic_rate, (0.0, 0.99), fused=True)
+        self.average = [p.detach().clone() for p in painters]
+        self.faces, self.looks = FaceNet(), ImageNetFeatures()
+        if config.bf16:
+            self.faces, self.looks = self.faces.to(torch.bfloat16), self.looks.to(torch.bfloat16)
+        self.step, self.seconds = 0, 0.0
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+    # ---------------------------------------------------------------- one step
+
+    def embed(self, batch: dict[str, Tensor]) -> Tensor:
+        """e of each pair: the mean of E over its source photos, (B, embedding)."""
+        count = batch["count"]
+        filled = torch.arange(batch["sources"].shape[1])[None] < count[:, None]  # (B, K)
+        e = self.embedder(to_unit(batch["sources"][filled]), to_unit(batch["drawings"][filled]))
+        rows = filled.nonzero()[:, 0]
+        total = torch.zeros(len(count), e.shape[1], dtype=e.dtype).index_add(0, rows, e)
+        return (total / count[:, None]).float()
+
+    def train_step(self, batch: dict[str, Tensor]) -> dict[str, float]:
+        """One update of G and E, and in phase 2 of D. Returns the loss terms."""
+        config, weights = self.config, self.config.weights
+        for group, rate in ((self.optimiser, config.learning_rate), (self.critic_optimiser, config.critic_rate)):
+            group.param_groups[0]["lr"] = rate * min(1.0, (self.step + 1) / config.warm_up)
+        crops = batch["x"].shape[1]
+        x = batch["x"].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        target, drawing = to_unit(batch["target"].flatten(0, 1)), x[:, 3:6]
+        with self._autocast():
+            e = self.embed(batch)
+            psi = self.generator.projection(e).repeat_interleave(crops, 0)
+            painting = self.generator(x, psi)
+        made = losses.compose(batch, painting)
+        terms = losses.pixel_losses(made, painting, target, weights)
+        image = made.image.contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            with torch.no_grad():
+                real = self.faces.features(target)
+            terms["face"] = weights.face * feature_distance(self.faces.features(image), real)
+            if self.step % config.look_every == 0:
+                rows = torch.arange(len(batch["x"])) * crops + (self.step // config.look_every) % crops
+                with torch.no_grad():
+                    real = self.looks.features(target[rows])
+                terms["look"] = weights.look * feature_distance(self.looks.features(image[rows]), real)
+        adversarial = self.step >= config.adversarial_after
+        if adversarial:
+            person = batch["person"].repeat_interleave(crops, 0)
+            with self._autocast():
+                terms |= losses.generator_adversarial(self.critic, image, target, drawing, person, weights)
+            terms["match"] = weights.match * (e - self.critic.videos(batch["person"]).detach()).abs().mean()
+        self._update(self.optimiser, self.painters, sum(terms.values()))
+        if adversarial:
+            with self._autocast():
+                loss = losses.critic_loss(self.critic, image, target, drawing, person)
+            loss = loss + weights.match * (e.detach() - self.critic.videos(batch["person"])).abs().mean()
+            self._update(self.critic_optimiser, list(self.critic.parameters()), loss)
+            terms["critic"] = loss
+        self.step += 1
+        keep = min(self.config.ema, self.step / (10 + self.step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.painters], 1 - keep)
+        terms["l1 warp"] = (x[:, :3] - target).abs().mean()
+        terms["l1"] = (made.image - target).abs().mean()
+        return {k: float(v.detach()) for k, v in terms.items()}
+
+    def _autocast(self):
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bf16)
+
+    def _update(self, optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.world > 1:  # the mean gradient of all processes, in one message
+            grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+            flat = torch.cat([g.reshape(-1) for g in grads])
+            dist.all_reduce(flat)
+            for p, g in zip(parameters, flat.div_(self.world).split([g.numel() for g in grads])):
+                p.grad = g.view_as(p).clone(memory_format=torch.preserve_format)
+        nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        optimiser.step()
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def averaged(self) -> tuple[Generator, Embedder]:
+        """Copies of G and E with the averaged weights: what is evaluated and shipped."""
+        generator, embedder = Generator(self.model), Embedder(self.model)
+        with torch.no_grad():
+            for p, mean in zip([*generator.parameters(), *embedder.parameters()], self.average):
+                p.copy_(mean)
+        return generator.eval(), embedder.eval()
+
+    def save(self, path: Path) -> None:
+        """Everything that a later process needs to continue exactly."""
+        state = {
+            "format": CHECKPOINT_FORMAT, "model": asdict(self.model), "groups": self.episodes.groups,
+            "step": self.step, "seconds": self.seconds, "random": torch.get_rng_state(), "average": self.average,
+            **{name: getattr(self, name).state_dict() for name in self._PARTS},
+        }  # fmt: skip
+        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        torch.save(state, partial)
+        os.replace(partial, path)
+
+    _PARTS = ("generator", "embedder", "critic", "optimiser", "critic_optimiser")
+
+    def load(self, path: Path) -> None:
+        """Continue a saved run. Raises InputError when it belongs to another model or other people."""
+        try:
+            state = torch.load(path, weights_only=True)
+            same = state["format"] == CHECKPOINT_FORMAT and ModelConfig(**state["model"]) == self.model
+            if not same or state["groups"] != self.episodes.groups:
+                raise InputError(f"{path}: made with another model or other shards; give --out another folder.")
+            for name in self._PARTS:
+                getattr(self, name).load_state_dict(state[name])
+            self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+            torch.set_rng_state(state["random"])
+        except (OSError, KeyError, RuntimeError, EOFError) as error:
+            raise InputError(f"{path}: not a readable checkpoint ({error}); delete it to start again.") from error
+
+
+def meta_train(
+    shards: Path,
+    out: Path,
+    minutes: float | None = None,
+    workers: int = 1,
+    model: ModelConfig = ModelConfig(),
+    config: TrainConfig = TrainConfig(),
+    checkpoint_minutes: float = 3.0,
+    evaluate_minutes: float = 15.0,
+    progress: Callable[[dict], None] = lambda report: None,
+    sample: Callable[["Trainer", Path], dict] | None = None,
+) -> Trainer:
+    """Train on the shards of folder `shards` into folder `out`, continuing what is there.
+
+    Runs for `minutes` (None: until stopped); SIGTERM and Ctrl-C save a checkpoint and return. progress gets step,
+    losses and examples/s about every 2 s; sample(trainer, out) is called every evaluate_minutes and at the end.
+    Under torchrun every process takes its share of the episodes and gradients are averaged.
+    """
+    trainer = Trainer(load_shards(shards, held_out=False), model, config)
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = out / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+    window = _Window(trainer.episodes, trainer.step * config.batch, trainer.rank, trainer.world)
+    loader = DataLoader(window, config.batch, num_workers=workers, prefetch_factor=4 if workers else None)
+    stop: list[int] = []
+    handlers = {s: signal.signal(s, lambda number, _: stop.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
+    begin, first = time.monotonic(), trainer.seconds
+    saved = evaluated = shown = begin
+    recent: list[dict[str, float]] = []
+    try:
+        for batch in loader:
+            recent.append(trainer.train_step(batch))
+            now = time.monotonic()
+            trainer.seconds = first + now - begin
+            done = bool(stop) or (minutes is not None and now - begin >= minutes * 60)
+            if trainer.world > 1:  # all stop together
+                flag = torch.tensor(float(done))
+                dist.all_reduce(flag, dist.ReduceOp.MAX)
+                done = bool(flag)
+            if trainer.rank == 0:
+                if now - shown > 2 or done:
+                    rate = len(recent) * config.batch * config.episodes.crops * trainer.world / (now - shown)
+                    means = {k: sum(r.get(k, 0) for r in recent) / sum(k in r for r in recent) for k in recent[-1]}
+                    progress({"step": trainer.step, "seconds": trainer.seconds, "crops/s": rate, **means})
+                    recent, shown = [], now
+                if now - saved > checkpoint_minutes * 60 or done:
+                    trainer.save(checkpoint)
+                    saved = now
+                if sample and (now - evaluated > evaluate_minutes * 60 or done):
+                    report = {"step": trainer.step, "seconds": round(trainer.seconds), **sample(trainer, out)}
+                    with open(out / "log.jsonl", "a") as log:
+                        log.write(json.dumps(report) + "\n")
+                    progress(report)
+                    evaluated = shown = time.monotonic()
+            if done:
+                break
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return trainer

@@ -1,0 +1,190 @@
+"""Warp the portrait's photos to target landmarks, and make what the generator sees of it.
+
+Everything here happens in the crop: a square of CROP px around the head, the same at training and at run time.
+"""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from . import mesh
+from .layers import push_pull
+from .mesh import EYE, LABELS, MOUTH, RING, HeadMesh
+
+CROP = 256  # px: side of the crop the networks work on
+N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, warped matte 1
+
+
+@dataclass
+class View:
+    """One photo of the person in crop coordinates.
+
+    image: (256, 256, 3) uint8 RGB. landmarks: (478, 3) px of the crop. matte: (256, 256) float32, 1 = person.
+    """
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    matte: np.ndarray
+    mesh: HeadMesh = field(init=False)
+    gain: np.ndarray | None = None  # (64, 64, 3) float32: by how much its light was changed, see light_gain
+
+    def __post_init__(self) -> None:
+        self.mesh = HeadMesh(self.landmarks)
+
+    def mirrored(self) -> "View":
+        """The same photo flipped left to right, in this photo's light: what the other side of the head looks like."""
+        flipped = View(
+            np.ascontiguousarray(self.image[:, ::-1]),
+            mesh.mirrored_landmarks(self.landmarks, CROP),
+            np.ascontiguousarray(self.matte[:, ::-1]),
+        )
+        flipped.gain = light_gain(self, flipped)
+        flipped.image = relight(flipped.image, flipped.gain)
+        return flipped
+
+
+@dataclass
+class Warp:
+    """One frame's backward flow per view, over `frame` (x0, y0, x1, y1) in crop px; H = y1-y0, W = x1-x0.
+
+    flows: (V, H, W, 2) float32, where in the view (px of its crop) each pixel comes from.
+    weights: (V, H, W) float32, share of each view, sum 1. face: (H, W) float32, soft coverage of the face.
+    maps: (H, W, 6) float32: mouth interior, eye interior, ring depth, log stretch, facing, share of other views.
+    """
+
+    frame: tuple[int, int, int, int]
+    flows: np.ndarray
+    weights: np.ndarray
+    face: np.ndarray
+    maps: np.ndarray
+
+    def used(self, view: int) -> bool:
+        """Whether a view is seen in this frame at all; the first, the canvas, always is."""
+        return view == 0 or bool(self.weights[view].max() > 0.01)
+
+
+_NEAR = np.exp(-((mesh.MEAN_FACE[:468, None] - mesh.MEAN_FACE[None, :468]) ** 2).sum(-1) / (2 * 0.12**2)).astype(np.float32)
+
+
+def light_gain(canvas: View, other: View) -> np.ndarray:
+    """Factor (64, 64, 3) over other's crop that brings its light to the canvas'.
+
+    Where both photos show the face their smoothed colours are compared; from there the ratio is carried over the
+    face to the parts that only the other shows.
+    """
+    vertex_facing = lambda view: _vertex_mean(view.mesh.facing)  # noqa: E731
+    both = np.clip(4 * np.minimum(vertex_facing(canvas), vertex_facing(other)) - 1, 0, 1) + 1e-4
+    colour = [
+        sample(cv2.GaussianBlur(v.image, (0, 0), 5), v.landmarks[None, :468, :2].astype(np.float32))[0] for v in (canvas, other)
+    ]
+    ratio = np.clip(np.log((colour[0] + 8.0) / (colour[1] + 8.0)), -1, 1)  # (468, 3)
+    near = _NEAR * both
+    ratio = (near @ ratio) / near.sum(1, keepdims=True)
+    seeds, count = np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.float32)
+    at = np.clip(other.landmarks[:468, :2] * (64 / CROP), 0, 63).astype(int)
+    np.add.at(seeds, (at[:, 1], at[:, 0]), ratio.astype(np.float32))
+    np.add.at(count, (at[:, 1], at[:, 0]), 1)
+    smooth = push_pull(seeds / np.maximum(count, 1)[..., None], np.minimum(count, 1))
+    return np.exp(cv2.GaussianBlur(smooth, (0, 0), 1.5))
+
+
+def relight(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """image (H, W, 3) uint8 times gain, enlarged over it."""
+    gain = cv2.resize(gain, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.multiply(image, gain, dtype=cv2.CV_8U)
+
+
+def _vertex_mean(of_triangles: np.ndarray) -> np.ndarray:
+    """Mean over the triangles at each of the 468 face points."""
+    face = mesh.TRIANGLES[LABELS < RING]
+    values = np.repeat(of_triangles[LABELS < RING], 3)
+    count = np.bincount(face.ravel(), minlength=mesh.N_LANDMARKS)
+    return (np.bincount(face.ravel(), values, mesh.N_LANDMARKS) / np.maximum(count, 1))[:468]
+
+
+class Warper:
+    """Warps the views of one person; the first is the canvas, whose pose and place the output keeps."""
+
+    def __init__(self, views: list[View], frame: tuple[int, int, int, int] = (0, 0, CROP, CROP)):
+        self.views, self.frame = views, frame
+        x0, y0, x1, y1 = frame
+        self._x = np.arange(x0, x1, dtype=np.float32)[None] + 0.5
+        self._y = np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5
+        self._facing = np.stack([v.mesh.facing for v in views])  # (V, F)
+        # One row per triangle, one more for "outside the mesh": the maps, of which three change with the pose.
+        depth = np.where(LABELS >= RING, (LABELS - RING + 1) / 6, 0)
+        table = np.stack([LABELS == MOUTH, LABELS == EYE, depth, depth * 0, depth * 0, depth * 0], 1)
+        self._table = np.concatenate([table, [[0, 0, 1, 0, 1, 0]]]).astype(np.float32)
+        self._is_face = np.append(LABELS < RING, False).astype(np.float32)
+
+    def _shares(self, vertices: np.ndarray) -> np.ndarray:
+        """Share of each view in each triangle, (V, F+1): another view helps where the canvas is turned away, the
+        other is not, and the target turns towards the camera. At the canvas' own pose all is the canvas'."""
+        canvas = self._facing[0]
+        needed = np.clip((mesh.facing(vertices) - canvas) / 0.2, 0, 1) * np.clip((0.55 - canvas) / 0.3, 0, 1)
+        share = np.zeros((len(self.views), len(LABELS) + 1), np.float32)
+        for n in range(1, len(self.views)):
+            gain = np.clip((self._facing[n] - canvas - 0.15) / 0.3, 0, 1) * needed
+            share[n, :-1] = np.where(LABELS >= RING + 2, 0, gain) / (len(self.views) - 1)
+        share[0] = 1 - share[1:].sum(0)
+        return share
+
+    def warp(self, target: np.ndarray) -> Warp:
+        """Flow and maps that bring the views to target landmarks (478, 3), px of the crop."""
+        vertices = self.views[0].mesh.posed(target)
+        share = self._shares(vertices)
+        best = share[:, :-1].argmax(0)
+        ids = mesh.rasterise(vertices, self.frame)
+        flows = np.empty((len(self.views), *ids.shape, 2), np.float32)
+        stretch = []
+        for n, view in enumerate(self.views):
+            maps, area = mesh.triangle_maps(vertices, view.mesh.vertices)
+            stretch.append(np.clip(np.log(np.maximum(area, 1e-2)), -3, 3) / 3)
+            m = np.take(maps, ids, axis=0, mode="wrap")  # -1 takes the last row
+            flows[n, ..., 0] = m[..., 0] * self._x + m[..., 1] * self._y + m[..., 4]
+            flows[n, ..., 1] = m[..., 2] * self._x + m[..., 3] * self._y + m[..., 5]
+        self._table[:-1, 3] = np.choose(best, stretch)
+        self._table[:-1, 4] = np.choose(best, self._facing)
+        self._table[:-1, 5] = 1 - share[0, :-1]
+        maps = np.take(self._table, ids, axis=0, mode="wrap")
+        weights = np.empty((len(self.views), *ids.shape), np.float32)
+        for n in range(1, len(self.views)):
+            weights[n] = cv2.GaussianBlur(np.take(share[n], ids, mode="wrap"), (0, 0), 2.0)
+        weights[0] = 1 - weights[1:].sum(0)
+        # The face's own edge against the plate, softened: a hard maximum with the matte would be jagged.
+        face = cv2.GaussianBlur(np.take(self._is_face, ids, mode="wrap"), (0, 0), 1.0)
+        return Warp(self.frame, flows, weights, face, maps)
+
+
+def over(photo: np.ndarray, matte: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    """photo over plate (H, W, 3) by matte (H, W), float32."""
+    return plate + matte[..., None] * (photo - plate)
+
+
+def sample(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """image (H, W[, C]) at flow (h, w, 2), px with centres at +0.5; replicated beyond the border."""
+    return cv2.remap(image, flow - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The generator's input (256, 256, 13) float32: colours -1..1, maps 0..1 (stretch -1..1), matte 0..1.
+
+    warp must cover the crop; plate: (256, 256, 3) uint8, the background behind the person; target: (478, 3) px.
+    """
+    x0, y0 = warp.frame[:2]
+    crop = np.s_[-y0 : CROP - y0, -x0 : CROP - x0]
+    photo, matte = np.zeros((CROP, CROP, 3), np.float32), np.zeros((CROP, CROP), np.float32)
+    for n, view in enumerate(views):
+        if warp.used(n):
+            weight, flow = warp.weights[n][crop], warp.flows[n][crop]
+            photo += weight[..., None] * sample(view.image, flow)
+            matte += weight * sample(view.matte, flow)
+    face = warp.face[crop]
+    matte += face - matte * face
+    x = np.empty((CROP, CROP, N_CHANNELS), np.float32)
+    x[..., :3] = over(photo, matte, plate) / 127.5 - 1
+    x[..., 3:6] = mesh.draw_landmarks(target) / np.float32(127.5) - 1
+    x[..., 6:12] = warp.maps[crop]
+    x[..., 12] = matte
+    return x

@@ -1,0 +1,166 @@
+"""Weights files: one safetensors file with G and E in fp16; config and origin are in its metadata.
+
+A file is never trusted: nothing in it is code; names, shapes and types are checked against its config before
+any memory is taken; `portrait_anim-<hash8>.safetensors` carries 8 digits of its own SHA-256. Any fault is an
+InputError. torch is imported only where it is needed: `find_default` is cheap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from .networks import Embedder, Generator, ModelConfig
+
+FORMAT = 1  # of the metadata and of the tensor names; another number is refused
+NAME = re.compile(r"portrait_anim-([0-9a-f]{8})\.safetensors")
+KEY = "portrait_anim"  # of the metadata: one JSON text, since safetensors does not keep the order of several
+INFO = ("name", "training", "licence")  # what `info` must say
+
+
+class Weights(NamedTuple):
+    generator: Generator  # both in eval mode and channels_last
+    embedder: Embedder
+    config: ModelConfig
+    info: dict[str, Any]  # "name", "training", "licence" and whatever else was saved
+    sha256: str  # of the file
+
+
+def find_default() -> Path | None:
+    """The weights that came with the package, beside it in a checkout or inside it when installed."""
+    package = Path(__file__).parent
+    for folder in (package.parent / "weights", package / "weights"):
+        found = [path for path in folder.glob("*.safetensors") if NAME.fullmatch(path.name)]
+        if found:
+            return max(found, key=lambda path: (path.stat().st_mtime, path.name))  # the newest
+    return None
+
+
+def save(
+    path: str | Path, generator: Generator, embedder: Embedder, config: ModelConfig, info: dict[str, Any]
+) -> Path:
+    """Write the file `path`, or one named by its hash if `path` is a folder, and return where it is."""
+    import torch
+    from safetensors.torch import save as pack
+
+    if missing := [key for key in INFO if not info.get(key)]:
+        raise ValueError(f"info says no {missing[0]!r}")
+    path = Path(path)
+    tensors = {}
+    for part, network in (("generator", generator), ("embedder", embedder)):
+        for key, value in network.state_dict().items():
+            tensors[f"{part}.{key}"] = value = value.detach().to("cpu", torch.float16).contiguous()
+            if not all(bound.isfinite() for bound in value.aminmax()):
+                raise OutputError(f"{path}: not written, {part}.{key} has values that fp16 cannot hold.")
+    header = {"format": FORMAT, "config": asdict(config), "info": info}
+    data = pack(tensors, {KEY: json.dumps(header, sort_keys=True)})
+    if path.is_dir():
+        path /= f"portrait_anim-{hashlib.sha256(data).hexdigest()[:8]}.safetensors"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)  # never half a file under its name
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
+    return path
+
+
+def load(path: str | Path | None = None, dtype: torch.dtype | None = None) -> Weights:
+    """The networks of a weights file (None: that of the package), as fp32 or `dtype`, on the CPU."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    if path is None and (path := find_default()) is None:
+        raise InputError("No weights came with this installation; name a weights file.")
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such weights file; check the path.")
+    try:
+        with safe_open(path, framework="pt") as file:  # which checks the header and the file's length
+            sha256 = _checked_sha256(path)
+            config, info = _read_header(path, file.metadata())
+            generator, embedder = _build(path, config, file)
+            for part, network in (("generator", generator), ("embedder", embedder)):
+                state = {}
+                for key in network.state_dict():
+                    value = file.get_tensor(f"{part}.{key}")
+                    if not all(bound.isfinite() for bound in value.aminmax()):
+                        raise InputError(f"{path}: {part}.{key} holds NaN or infinity; use another file.")
+                    state[key] = value.to(dtype or torch.float32)
+                network.load_state_dict(state, assign=True)
+                network.to(memory_format=torch.channels_last).eval()
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file, or only part of one; get it again.") from error
+    return Weights(generator, embedder, config, info, sha256)
+
+
+def _checked_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    sha256 = digest.hexdigest()
+    named = NAME.fullmatch(path.name)
+    if named and named[1] != sha256[:8]:
+        raise InputError(f"{path}: damaged, its SHA-256 is {sha256[:8]}... and not as named; get it again.")
+    return sha256
+
+
+def _read_header(path: Path, metadata: dict[str, str] | None) -> tuple[ModelConfig, dict[str, Any]]:
+    from .networks import ModelConfig
+
+    try:
+        header = json.loads((metadata or {})[KEY])
+        version, values, info = header["format"], header["config"], header["info"]
+        strange = not isinstance(values, dict) or not isinstance(info, dict)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        strange, version = True, FORMAT
+    if version != FORMAT:
+        raise InputError(f"{path}: of format {version!r}, this version reads {FORMAT}; update portrait-anim.")
+    if strange:
+        raise InputError(f"{path}: holds no portrait-anim model; use a file that portrait-anim has written.")
+    known = {field.name for field in fields(ModelConfig)}
+    if known != set(values):
+        odd = min(known ^ set(values))
+        what = f"lacks {odd!r}" if odd in known else f"has an unknown field {odd[:40]!r}"
+        raise InputError(f"{path}: its config {what}; use a file of this version of portrait-anim.")
+    try:
+        return ModelConfig(**values), info
+    except ValueError as error:
+        raise InputError(f"{path}: in its config {str(error)[:80]}; use another file.") from error
+
+
+def _build(path: Path, config: ModelConfig, file: Any) -> tuple[Generator, Embedder]:
+    """The networks without memory for their tensors yet ("meta"), if the file has exactly these tensors."""
+    import torch
+
+    from .networks import Embedder, Generator
+
+    try:
+        with torch.device("meta"):
+            generator, embedder = Generator(config), Embedder(config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: no network can be built from its config; use another file.") from error
+    wanted = {f"generator.{key}": value for key, value in generator.state_dict().items()}
+    wanted |= {f"embedder.{key}": value for key, value in embedder.state_dict().items()}
+    if odd := sorted(wanted.keys() ^ set(file.keys())):
+        what = f"lacks {odd[0]}" if odd[0] in wanted else f"has an unknown tensor {odd[0][:60]!r}"
+        raise InputError(f"{path}: {what}; use another file.")
+    for key, value in wanted.items():
+        entry = file.get_slice(key)
+        shape, kind = tuple(entry.get_shape()), entry.get_dtype()
+        if shape != tuple(value.shape) or kind not in ("F16", "BF16", "F32"):
+            good = tuple(value.shape)
+            raise InputError(f"{path}: {key} is {kind} {shape}, not F16 {good}; use another file.")
+    return generator, embedder
