@@ -31,9 +31,9 @@ CHECKPOINT_FORMAT = 1
 @dataclass(frozen=True)
 class TrainConfig:
     batch: int = 8  # pairs a step and process; each gives EpisodeConfig.crops crops
-    learning_rate: float = 4e-4
+    learning_rate: float = 3e-4
     critic_rate: float = 4e-4
-    warm_up: int = 100  # steps of rising learning rate
+    warm_up: int = 300  # steps of rising learning rate
     ema: float = 0.999
     clip_norm: float = 10.0
     adversarial_after: int = 4000  # steps of phase 1

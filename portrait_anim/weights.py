@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -71,7 +72,8 @@ def save(
         temporary.write_bytes(data)
         temporary.replace(path)  # never half a file under its name
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
     return path
 
@@ -127,6 +129,7 @@ def _read_header(path: Path, metadata: dict[str, str] | None) -> tuple[ModelConf
     except (KeyError, TypeError, ValueError, RecursionError):
         strange, version = True, FORMAT
     if version != FORMAT:
+        version = str(version)[:20]
         raise InputError(f"{path}: of format {version!r}, this version reads {FORMAT}; update portrait-anim.")
     if strange:
         raise InputError(f"{path}: holds no portrait-anim model; use a file that portrait-anim has written.")

@@ -171,7 +171,7 @@ def test_discriminator_scores(side):
     eyes[2, 0] = math.nan
     scores, more = critic(photo, drawing, person, mouth, eyes)
     assert [len(s) for s in scores] == [4, 4, 3, 7] and len(more) == len(features) + 4
-    nobody = torch.full((4, 1, 2), math.nan)
+    nobody = torch.tensor([math.nan, 5.0]).expand(4, 1, 2)
     assert len(critic(photo, drawing, person, nobody, nobody)[0]) == 2
     assert critic(photo, drawing, torch.tensor([0, 2, 2, 1]))[0][0].shape == (4,)
 
