@@ -40,7 +40,6 @@ class ModelConfig:
     widths: tuple[int, ...] = (64, 128, 256)
     middle: int = 3  # blocks at the coarsest level
     last: int = 2  # blocks at the finest level
-    final_norm: bool = True  # per pixel, before the output layer: without it that layer's input can drift off and die
     max_flow: float = 16.0  # px; the mesh is rarely more wrong than this
     embedder_size: int = 128
     embedder_unshuffle: int = 2
@@ -67,9 +66,9 @@ class ModelConfig:
             if isinstance(default, tuple) and isinstance(value, list):  # JSON has no tuples
                 object.__setattr__(self, field.name, value := tuple(value))
             numbers = value if isinstance(value, tuple) else (value,)
-            lowest = 0 if field.name in ("middle", "last", "final_norm", "embedder_slope") else 1
+            lowest = 0 if field.name in ("middle", "last", "embedder_slope") else 1
             good = type(value) is type(default) and 1 <= len(numbers) <= 10
-            if not good or not all(type(n) in (int, float, bool) and lowest <= n <= 4096 for n in numbers):
+            if not good or not all(type(n) in (int, float) and lowest <= n <= 4096 for n in numbers):
                 raise ValueError(f"{field.name} cannot be {value!r}")
 
 
@@ -238,8 +237,6 @@ class Generator(nn.Module):
             h = block(h, next(parts))
         if self.paper:
             return torch.tanh(self.out(F.relu(modulate(F.instance_norm(h), next(parts)))))
-        if self.config.final_norm:
-            h = h * torch.rsqrt(h.float().square().mean(1, keepdim=True) + 1e-4).to(h.dtype)
         h = F.pixel_shuffle(self.out(F.silu(h)), self.config.unshuffle)
         h = h.to(torch.float32, memory_format=torch.contiguous_format)  # strided planes: tanh 4 times slower
         mask, (flow, delta) = torch.sigmoid(h[:, :1] + 1), torch.tanh(h[:, 1:]).split([2, 3], 1)

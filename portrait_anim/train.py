@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from . import losses
+from . import losses, weights
 from .episodes import EpisodeConfig, Episodes
 from .errors import InputError
 from .losses import LossWeights, to_unit
@@ -92,7 +92,7 @@ class Trainer:
 
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, float]:
         """One update of G and E, and in phase 2 of D. Returns the loss terms."""
-        config, weights = self.config, self.config.weights
+        config, shares = self.config, self.config.weights
         for group, rate in ((self.optimiser, config.learning_rate), (self.critic_optimiser, config.critic_rate)):
             group.param_groups[0]["lr"] = rate * min(1.0, (self.step + 1) / config.warm_up)
         crops = batch["x"].shape[1]
@@ -103,28 +103,28 @@ class Trainer:
             psi = self.generator.projection(e).repeat_interleave(crops, 0)
             painting = self.generator(x, psi)
         made = losses.compose(batch, painting)
-        terms = losses.pixel_losses(made, painting, target, weights)
+        terms = losses.pixel_losses(made, painting, target, shares)
         image = made.image.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             with torch.no_grad():
                 real = self.faces.features(target)
-            terms["face"] = weights.face * feature_distance(self.faces.features(image), real)
+            terms["face"] = shares.face * feature_distance(self.faces.features(image), real)
             if self.step % config.look_every == 0:
                 rows = torch.arange(len(batch["x"])) * crops + (self.step // config.look_every) % crops
                 with torch.no_grad():
                     real = self.looks.features(target[rows])
-                terms["look"] = weights.look * feature_distance(self.looks.features(image[rows]), real)
+                terms["look"] = shares.look * feature_distance(self.looks.features(image[rows]), real)
         adversarial = self.step >= config.adversarial_after
         if adversarial:
             person = batch["person"].repeat_interleave(crops, 0)
             with self._autocast():
-                terms |= losses.generator_adversarial(self.critic, image, target, drawing, person, weights)
-            terms["match"] = weights.match * (e - self.critic.videos(batch["person"]).detach()).abs().mean()
+                terms |= losses.generator_adversarial(self.critic, image, target, drawing, person, shares)
+            terms["match"] = shares.match * (e - self.critic.videos(batch["person"]).detach()).abs().mean()
         self._update(self.optimiser, self.painters, sum(terms.values()))
         if adversarial:
             with self._autocast():
                 loss = losses.critic_loss(self.critic, image, target, drawing, person)
-            loss = loss + weights.match * (e.detach() - self.critic.videos(batch["person"])).abs().mean()
+            loss = loss + shares.match * (e.detach() - self.critic.videos(batch["person"])).abs().mean()
             self._update(self.critic_optimiser, list(self.critic.parameters()), loss)
             terms["critic"] = loss
         self.step += 1
@@ -158,6 +158,12 @@ class Trainer:
             for p, mean in zip([*generator.parameters(), *embedder.parameters()], self.average):
                 p.copy_(mean)
         return generator.eval(), embedder.eval()
+
+    def start_from(self, start: weights.Weights) -> None:
+        """Take G and E of a weights file of the same model."""
+        self.generator.load_state_dict(start.generator.state_dict())
+        self.embedder.load_state_dict(start.embedder.state_dict())
+        self.average = [p.detach().clone() for p in self.painters]
 
     def save(self, path: Path) -> None:
         """Everything that a later process needs to continue exactly."""
@@ -194,6 +200,7 @@ def meta_train(
     workers: int = 1,
     model: ModelConfig = ModelConfig(),
     config: TrainConfig = TrainConfig(),
+    init: Path | None = None,
     checkpoint_minutes: float = 3.0,
     evaluate_minutes: float = 15.0,
     progress: Callable[[dict], None] = lambda report: None,
@@ -202,10 +209,13 @@ def meta_train(
     """Train on the shards of folder `shards` into folder `out`, continuing what is there.
 
     Runs for `minutes` (None: until stopped); SIGTERM and Ctrl-C save a checkpoint and return. progress gets step,
-    losses and examples/s about every 2 s; sample(trainer, out) is called every evaluate_minutes and at the end.
+    losses and examples/s about every 2 s; init: a weights file to start a new run from, with its model; sample(trainer, out) is called every evaluate_minutes and at the end.
     Under torchrun every process takes its share of the episodes and gradients are averaged.
     """
-    trainer = Trainer(load_shards(shards, held_out=False), model, config)
+    start = weights.load(init) if init else None
+    trainer = Trainer(load_shards(shards, held_out=False), start.config if start else model, config)
+    if start:
+        trainer.start_from(start)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
