@@ -132,18 +132,19 @@ def run(application: typer.Typer) -> None:
 
     signal.signal(signal.SIGTERM, interrupted)
     try:
-        application(standalone_mode=False)
-        code = 0
+        returned = application(standalone_mode=False)  # the code of an Exit, or what the command returns: None
+        code = returned if isinstance(returned, int) else 0
     except PortraitAnimError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         code = 0
     except Exception as error:
         code = _usage_error(error)
+    if code == EXIT_INTERRUPTED:
+        print("interrupted: nothing was written", file=sys.stderr)
     sys.stdout.flush()
     os._exit(code) if threads_left() else sys.exit(code)
 

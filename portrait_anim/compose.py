@@ -76,12 +76,13 @@ def compose_frame(portrait: Portrait, warp: Warp, added: np.ndarray) -> np.ndarr
             share = grow(warp.weights[n])
             picture = cv2.blendLinear(picture, moved, 1 - share, share)
     alpha = picture[..., 3].astype(np.float32) * np.float32(1 / 255)
-    background = (1 - alpha) * (1 - grow(warp.face)) * (1 - region.hold)
+    background = (1 - alpha) * (1 - grow(warp.face))
     picture = cv2.blendLinear(cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB), region.plate, 1 - background, background)
     if added.any():
         padded = np.zeros((*warp.face.shape, 3), np.float32)
         padded[crop_slice(warp)] = added * np.float32(127.5)
         picture = cv2.add(picture, grow(padded), dtype=cv2.CV_8U)
+    picture = cv2.blendLinear(picture, np.ascontiguousarray(portrait.photo[y0:y1, x0:x1]), 1 - region.hold, region.hold)
     frame = portrait.photo.copy()
     frame[y0:y1, x0:x1] = picture
     return frame

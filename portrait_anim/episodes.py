@@ -21,6 +21,7 @@ from .warp import CROP, View, Warper, condition
 class EpisodeConfig:
     crop: int = 96  # px: side of the crops; 256 gives whole frames
     crops: int = 3  # per pair: mouth, eyes, elsewhere
+    embedder_size: int = 128  # px: of the source photos as E takes them
     max_sources: int = 4  # K is drawn from 1..max_sources, 1 most often
     hard_pairs: float = 0.6  # share of pairs whose target is the most different of a few candidates
     palettes: float = 0.4  # share of pairs in the colours of old photos and paintings
@@ -104,11 +105,11 @@ class Episodes(Dataset):
         size = self.config.crop
         cut = lambda a: _to_tensor(np.stack([a[y : y + size, x0 : x0 + size] for x0, y in corners]))  # noqa: E731
         embedded = [0] + list(range(2, len(images)))  # the target is never embedded
-        k = self.config.max_sources
-        photos, drawings = np.zeros((k, 128, 128, 3), np.uint8), np.zeros((k, 128, 128, 3), np.uint8)
+        k, side = self.config.max_sources, self.config.embedder_size
+        photos, drawings = (np.zeros((k, side, side, 3), np.uint8) for _ in range(2))
         for n, i in enumerate(embedded):
-            photos[n] = cv2.resize(images[i], (128, 128), interpolation=cv2.INTER_AREA)
-            drawings[n] = mesh.draw_landmarks(landmarks[i], CROP, 128)
+            photos[n] = cv2.resize(images[i], (side, side), interpolation=cv2.INTER_AREA)
+            drawings[n] = mesh.draw_landmarks(landmarks[i], CROP, side)
         return {
             "x": cut(x),  # (C, 13, size, size) the generator's input
             "target": cut(images[1]),  # (C, 3, size, size) uint8
@@ -116,7 +117,7 @@ class Episodes(Dataset):
             "flows": torch.stack([_to_tensor(np.stack([f[y : y + size, x0 : x0 + size] for x0, y in corners])) for f in warp.flows]),
             "weights": torch.stack([cut(w[..., None]) for w in warp.weights]),  # (V, C, 1, size, size)
             "photos": _to_tensor(np.stack([v.image for v in views])),  # (V, 3, 256, 256) uint8
-            "sources": _to_tensor(photos),  # (K, 3, 128, 128) uint8, of which `count` are filled
+            "sources": _to_tensor(photos),  # (K, 3, side, side) uint8, of which `count` are filled
             "drawings": _to_tensor(drawings),
             "count": torch.tensor(len(embedded)),
             "person": torch.tensor(self.groups.index(shard.group)),

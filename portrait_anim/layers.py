@@ -32,7 +32,7 @@ def matte(image: np.ndarray) -> np.ndarray:
     raw = _segmenter().process(np.ascontiguousarray(image)).segmentation_mask.astype(np.float32)
     guide = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     refined = guided_filter(guide, raw, max(4, image.shape[0] // 48), 50.0)
-    return np.clip((refined - 0.12) / 0.76, 0, 1)
+    return np.clip((refined - 0.25) / 0.5, 0, 1)  # half-hearted areas are decided: they would be a double picture
 
 
 def push_pull(image: np.ndarray, weight: np.ndarray) -> np.ndarray:

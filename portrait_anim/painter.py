@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import torch
 
-from . import weights as weights_file
 from .errors import UsageError
 from .mesh import draw_landmarks
 from .networks import Painting
 from .warp import CROP, N_CHANNELS, View
+from .weights import Weights, load
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -40,12 +40,12 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 class Painter:
-    """E and G of a weights file, ready on a device. Raises InputError for a bad file, UsageError for bad choices."""
+    """E and G of a weights file (or loaded already), ready on a device. Raises InputError or UsageError."""
 
-    def __init__(self, weights: str | Path | None = None, device: str = "auto", precision: str = "auto"):
+    def __init__(self, weights: str | Path | Weights | None = None, device: str = "auto", precision: str = "auto"):
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
-        self.weights = weights_file.load(weights)
+        self.weights = weights if isinstance(weights, Weights) else load(weights)
         if self.weights.config.in_channels != N_CHANNELS:
             raise UsageError(f"{weights}: these weights paint without a warp and cannot animate; use the shipped ones.")
         self._generator = self.weights.generator.to(self.device, self.dtype)

@@ -1,10 +1,17 @@
 """The `portrait-anim` command: the tools around `animate`: prepare, meta-train, evaluate."""
 
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
 import typer
+from rich.console import Console
 
 from .cli import run
+from .errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+console = Console(stderr=True, highlight=False)
 
 
 @app.callback()
@@ -12,5 +19,104 @@ def tools() -> None:
     """Tools around `animate`: make training shards, train weights, measure them."""
 
 
+@app.command()
+def prepare(
+    videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    groups: Annotated[Optional[Path], typer.Option(help="JSON lines with `id` (file name without suffix) and `group` (the person). Default: every file is a person.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+) -> None:
+    """Turn videos of people into training shards: tracked, split at cuts and lost faces, one crop per segment.
+
+    Stop it at any time; the same command goes on where it stopped.
+    """
+    from .prepare import prepare as make
+
+    def show(report: dict, done: int, total: int) -> None:
+        lost = ", ".join(f"{count} {reason}" for reason, count in report["rejected"].items())
+        said = report["error"] or f"kept {report['kept']} frames in {len(report['shards'])} shards" + (f"; left out: {lost}" if lost else "")
+        console.print(f"[{done}/{total}] {Path(report['video']).name}: {said}", markup=False)
+
+    reports = make(videos, out, groups, workers, progress=show)
+    kept, failed = sum(r["kept"] for r in reports), sum(bool(r["error"]) for r in reports)
+    print(f"{out}: {kept} frames in {sum(len(r['shards']) for r in reports)} shards of {len(reports)} videos, {failed} unreadable")
+
+
+@app.command("meta-train")
+def meta_train(
+    shards: Annotated[Path, typer.Argument(help="Folder made by prepare.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, samples, weights.")],
+    minutes: Annotated[Optional[float], typer.Option(help="Stop after so long. Default: when interrupted.")] = None,
+    init: Annotated[Optional[Path], typer.Option(help="Weights file to start a new run from.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's own networks, on whole frames.")] = False,
+    adversarial_after: Annotated[int, typer.Option(help="Steps before the discriminator joins.")] = 4000,
+    batch: Annotated[int, typer.Option(help="Pairs of frames a step.")] = 8,
+    threads: Annotated[int, typer.Option(help="Threads of the networks.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that make episodes.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of weights and episodes.")] = 0,
+    evaluate_minutes: Annotated[float, typer.Option(help="Samples of held-out people this often.")] = 15.0,
+) -> None:
+    """Train on shards; Ctrl-C or SIGTERM saves, the same command continues exactly. Runs under torchrun, too."""
+    import os
+
+    import torch
+
+    if batch < 1 or threads < 1 or workers < 0:
+        raise UsageError("--batch and --threads must be 1 or more, --workers 0 or more.")
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    torch.set_num_threads(threads)
+    from . import weights
+    from .episodes import EpisodeConfig
+    from .evaluate import training_samples
+    from .networks import ModelConfig
+    from .prepare import load_shards
+    from .train import TrainConfig, meta_train as train
+
+    model = ModelConfig.paper() if paper else ModelConfig()
+    episodes = EpisodeConfig(crop=256, crops=1, embedder_size=256) if paper else EpisodeConfig()
+    config = TrainConfig(batch=batch, adversarial_after=adversarial_after, seed=seed, episodes=episodes)
+    held_out = load_shards(shards, held_out=True)
+
+    def show(report: dict) -> None:
+        numbers = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in report.items())
+        console.print(numbers, markup=False)
+
+    sample = None if paper else lambda trainer, folder: training_samples(trainer, folder, held_out)
+    trainer = train(shards, out, minutes, workers, model, config, init, evaluate_minutes=evaluate_minutes, progress=show, sample=sample)
+    if trainer.rank == 0:
+        hours = trainer.seconds / 3600
+        crops = trainer.step * batch * episodes.crops * trainer.world
+        start = f", from {init.name}" if init else ""
+        info = {"name": out.name, "licence": "that of the shards' videos", "training": f"{trainer.step} steps, {crops} crops, {hours:.2f} h{start}"}
+        path = weights.save(out / "weights.safetensors", *trainer.averaged(), trainer.model, info)
+        print(f"{path}: {info['training']}")
+
+
+@app.command()
+def evaluate(
+    shards: Annotated[Path, typer.Argument(help="Folder made by prepare; only its held-out people are used.")],
+    weights: Annotated[Optional[Path], typer.Option(help="Weights file. Default: the one that ships.")] = None,
+    paper: Annotated[Optional[Path], typer.Option(help="Weights of the paper's networks, for a row of their own.")] = None,
+    shots: Annotated[Optional[list[int]], typer.Option(help="Photos of the person, T; may be repeated. Default: 1.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Folder for evaluation.json, evaluation.md, contact-sheet.png.")] = None,
+) -> None:
+    """Measure weights on people never trained on: still photo, mesh warp alone, the model."""
+    from .evaluate import evaluate as measure, to_markdown
+
+    if any(not 1 <= t <= 32 for t in shots or []):
+        raise UsageError("--shots must be from 1 to 32.")
+
+    def show(done: int, total: int) -> None:
+        if done % 20 == 0 or done == total:
+            console.print(f"{done} of {total} pairs", markup=False)
+
+    print(to_markdown(measure(shards, weights, paper, tuple(shots or (1,)), out, progress=show)))
+
+
 def main() -> None:
     run(app)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -113,29 +113,32 @@ class FaceAlignmentTracker:
 def find_faces(image: np.ndarray) -> list[Face]:
     """All faces of a photo (H, W, 3) uint8 RGB, largest first; [] without one.
 
-    MediaPipe's detector sees the whole image in 128 px and misses small faces, so when it finds nothing the photo
-    is searched again in overlapping tiles of a half and a quarter of its size, then with less certainty.
+    MediaPipe's detector sees an image in 128 px and misses small faces. So the photo is searched whole and in
+    overlapping tiles of half its size, and when that finds nothing in ever smaller tiles and with less certainty.
     """
-    height, width = image.shape[:2]
-    for min_confidence in (0.5, 0.2):
+    for parts, min_confidence in (((1, 2), 0.5), ((4,), 0.5), ((8,), 0.5), ((1, 2), 0.2)):
         tracker = MediaPipeTracker(min_confidence=min_confidence)
         try:
-            for parts in (1, 2, 4):
-                found: list[Face] = []
-                tile_h, tile_w = -(-height // parts), -(-width // parts)
-                if min(tile_h, tile_w) < 64 and parts > 1:
-                    break
-                for y in {round(k * tile_h / 2) for k in range(2 * parts - 1)}:
-                    for x in {round(k * tile_w / 2) for k in range(2 * parts - 1)}:
-                        for face in tracker.faces(image[y : y + tile_h, x : x + tile_w]):
-                            moved = Face(face.landmarks + (x, y, 0))
-                            if all(np.linalg.norm(moved.centre - f.centre) > f.size / 2 for f in found):
-                                found.append(moved)
-                if found:
-                    return sorted(found, key=lambda f: -f.size)
+            found: list[Face] = []
+            for tile in (t for count in parts for t in _tiles(image.shape, count)):
+                for face in tracker.faces(image[tile]):
+                    moved = Face(face.landmarks + (tile[1].start, tile[0].start, 0))
+                    if all(np.linalg.norm(moved.centre - f.centre) > 0.8 * f.size for f in found):
+                        found.append(moved)
         finally:
             tracker.close()
+        if found:
+            return sorted(found, key=lambda f: -f.size)
     return []
+
+
+def _tiles(shape: tuple, parts: int) -> list[tuple[slice, slice]]:
+    """Tiles of 1/parts of the image's sides, each overlapping the next by half; none when they would be tiny."""
+    height, width = (-(-side // parts) for side in shape[:2])
+    if parts > 1 and min(height, width) < 96:
+        return []
+    steps = range(2 * parts - 1)
+    return [np.s_[y : y + height, x : x + width] for y in {k * height // 2 for k in steps} for x in {k * width // 2 for k in steps}]
 
 
 @dataclass
@@ -174,7 +177,7 @@ def track_video(frames: Iterable[np.ndarray], fps: Fraction, name: str, face: in
             if found:
                 if face > len(found):
                     raise InputError(
-                        f"{name}: --face {face} was asked for, but frame {len(points)} shows {len(found)} "
+                        f"{name}: --driver-face {face} was asked for, but frame {len(points)} shows {len(found)} "
                         f"face{'s'[: len(found) > 1]}; choose 1 to {len(found)}."
                     )
                 last = found[face - 1]

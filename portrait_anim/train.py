@@ -101,10 +101,15 @@ class Trainer:
         with self._autocast():
             e = self.embed(batch)
             psi = self.generator.projection(e).repeat_interleave(crops, 0)
-            painting = self.generator(x, psi)
-        made = losses.compose(batch, painting)
-        terms = losses.pixel_losses(made, painting, target, shares)
-        image = made.image.contiguous(memory_format=torch.channels_last)
+            painting = self.generator(drawing if self.model.kind == "paper" else x, psi)
+        if self.model.kind == "paper":
+            image = painting.float()
+            terms = {"image": shares.image * (image - target).abs().mean()}
+        else:
+            made = losses.compose(batch, painting)
+            terms = losses.pixel_losses(made, painting, target, shares)
+            image = made.image
+        image = image.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             with torch.no_grad():
                 real = self.faces.features(target)
@@ -131,7 +136,7 @@ class Trainer:
         keep = min(self.config.ema, self.step / (10 + self.step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.painters], 1 - keep)
         terms["l1 warp"] = (x[:, :3] - target).abs().mean()
-        terms["l1"] = (made.image - target).abs().mean()
+        terms["l1"] = (image - target).abs().mean()
         return {k: float(v.detach()) for k, v in terms.items()}
 
     def _autocast(self):

@@ -153,8 +153,22 @@ class Warper:
             weights[n] = cv2.GaussianBlur(np.take(share[n], ids, mode="wrap"), (0, 0), 2.0)
         weights[0] = 1 - weights[1:].sum(0)
         # The face's own edge against the plate, softened: a hard maximum with the matte would be jagged.
-        face = cv2.GaussianBlur(np.take(self._is_face, ids, mode="wrap"), (0, 0), 1.0)
-        return Warp(self.frame, flows, weights, face, maps)
+        face = np.take(self._is_face, ids, mode="wrap")
+        for n in range(len(self.views)):
+            if n == 0 or weights[n].max() > 0.01:
+                self._smooth_shell(flows[n], 1 - face)
+        return Warp(self.frame, flows, weights, cv2.GaussianBlur(face, (0, 0), 1.0), maps)
+
+    def _smooth_shell(self, flow: np.ndarray, shell: np.ndarray) -> None:
+        """Blur the displacement of flow (H, W, 2) within the shell (H, W) of 0 and 1, in place.
+
+        The quads between rings are two triangles each; where a turn stretches them, hair would show their zigzag.
+        """
+        blur = lambda a: cv2.GaussianBlur(a, (0, 0), 3.0)  # noqa: E731
+        weight = np.maximum(blur(shell), 1e-3)
+        for axis, here in ((0, self._x), (1, self._y)):
+            displacement = flow[..., axis] - here
+            flow[..., axis] += (blur(displacement * shell) / weight - displacement) * shell
 
 
 def over(photo: np.ndarray, matte: np.ndarray, plate: np.ndarray) -> np.ndarray:

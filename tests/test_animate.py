@@ -204,11 +204,11 @@ def test_a_large_photo_is_bounded_and_a_small_face_in_it_is_found():
 def test_two_faces_largest_first_and_choice(tmp_path, short_clip):
     one = np.asarray(Image.open(ASTRONAUT))
     two = np.full((512, 1024, 3), 128, np.uint8)
-    two[:, :512], two[100:356, 640:896] = one, np.asarray(Image.open(ASTRONAUT).resize((256, 256)))
+    two[:, :512], two[100:420, 640:960] = one, np.asarray(Image.open(ASTRONAUT).resize((320, 320)))
     path = save_image(tmp_path / "two.png", two)
     first, second = (Portrait.load(path, face=n) for n in (1, 2))
     assert first.n_faces == 2
-    assert np.ptp(first.landmarks[:468, 1]) > 1.5 * np.ptp(second.landmarks[:468, 1])
+    assert np.ptp(first.landmarks[:468, 1]) > 1.3 * np.ptp(second.landmarks[:468, 1])
     done = run_animate("two.png", "-d", short_clip, cwd=tmp_path)
     assert done.returncode == 0 and "2 faces" in done.stderr
     done = run_animate("two.png", "-d", short_clip, "--face", "3", "-f", cwd=tmp_path)
@@ -230,7 +230,7 @@ def junk(tmp_path):
     save_image(folder / "noface.png", np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8))
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("I am not a video.\n" * 50)
-    (folder / "cut.mp4").write_bytes(CLIP.read_bytes()[:20_000])
+    (folder / "cut.mp4").write_bytes(CLIP.read_bytes()[:2_000])
     write_video(folder / "noface.mp4", np.full((10, 64, 64, 3), 77, np.uint8))
     out = tmp_path / "out"
     out.mkdir()
@@ -323,7 +323,8 @@ def test_interrupt_leaves_nothing(tmp_path):
     import time
 
     command = [sys.executable, "-m", "portrait_anim", str(MONA_LISA), "-d", str(CLIP), "-o", "x.mp4"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  shells switch it off for background jobs
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     deadline = time.time() + 60
     while not list(tmp_path.glob(".x.partial-*")):  # the encoder has started
         assert process.poll() is None and time.time() < deadline, process.stderr.read()
