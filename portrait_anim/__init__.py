@@ -9,7 +9,16 @@ try:
 except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0+unknown"
 
-__all__ = ["Animator", "InputError", "OutputError", "PortraitAnimError", "Progress", "Result", "UsageError", "__version__"]
+__all__ = [
+    "Animator",
+    "InputError",
+    "OutputError",
+    "PortraitAnimError",
+    "Progress",
+    "Result",
+    "UsageError",
+    "__version__",
+]
 
 
 def __getattr__(name: str):

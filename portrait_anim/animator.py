@@ -131,7 +131,12 @@ class Animator:
                 writer.write(frame)
                 progress(Progress("frames", done, len(targets)))
         end_time = time.perf_counter()
-        timings = {"portrait": ready - begin, "driver": tracked - ready, "frames": end_time - tracked, "total": end_time - begin}
+        timings = {
+            "portrait": ready - begin,
+            "driver": tracked - ready,
+            "frames": end_time - tracked,
+            "total": end_time - begin,
+        }
         return Result(output, size, track.fps, len(targets), warnings + reader.warnings + writer.warnings, timings)
 
     # ---------------------------------------------------------------- stages
@@ -155,7 +160,9 @@ class Animator:
         for number, image in enumerate(images):
             portrait = Portrait.load(image, face if number == 0 else 1, max_size, background)
             if portrait.n_faces > 1:
-                warnings.append(f"{image}: shows {portrait.n_faces} faces, used number {face if number == 0 else 1} by size.")
+                warnings.append(
+                    f"{image}: shows {portrait.n_faces} faces, used number {face if number == 0 else 1} by size."
+                )
             portraits.append(portrait)
             progress(Progress("portrait", number + 1, len(images)))
         return portraits
@@ -170,7 +177,9 @@ class Animator:
         if lost:
             spans = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in lost[:8])
             more = ", ..." if len(lost) > 8 else ""
-            warnings.append(f"{driver}: no face in frames {spans}{more}; the pose before was held and moved to the next.")
+            warnings.append(
+                f"{driver}: no face in frames {spans}{more}; the pose before was held and moved to the next."
+            )
         return state
 
     def _frames(self, portraits: list, targets: Retargeter, painter) -> Iterator[np.ndarray]:

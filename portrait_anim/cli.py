@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -38,27 +38,78 @@ def _version(value: bool) -> None:
 def animate(
     images: Annotated[list[Path], typer.Argument(help="The portrait; further photos of the same person may follow.")],
     driver: Annotated[Path, typer.Option("--driver", "-d", help="Clip whose head, eyes and mouth lead.")],
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help=".mp4 .mov .webm .gif, or a folder for PNG pictures. Default: PORTRAIT--DRIVER.mp4 here.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help=".mp4 .mov .webm .gif, or a folder for PNG pictures. Default: PORTRAIT--DRIVER.mp4 here.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
-    face: Annotated[int, typer.Option(help="Which face of the portrait, 1 is the largest.", rich_help_panel="Faces")] = 1,
-    driver_face: Annotated[int, typer.Option(help="Which face of the driver, 1 is the largest.", rich_help_panel="Faces")] = 1,
-    motion: Annotated[str, typer.Option(help="relative: changes from the driver's frame most like the portrait. absolute: the driver's own turn of the head.", rich_help_panel="Motion")] = "relative",
-    strength: Annotated[float, typer.Option(help="How strongly the portrait moves: 0 not at all, 1 like the driver, up to 3.", rich_help_panel="Motion")] = 1.0,
-    only: Annotated[Optional[list[str]], typer.Option(help="Move only this part: head, face, eyes or lips. May be repeated.", rich_help_panel="Motion")] = None,
-    smooth: Annotated[bool, typer.Option(help="Take the tracker's jitter out of the motion.", rich_help_panel="Motion")] = True,
-    reference_frame: Annotated[Optional[int], typer.Option(help="Driver frame (from 0) that stands for the portrait as it is. Default: found by itself.", rich_help_panel="Motion")] = None,
-    start: Annotated[Optional[float], typer.Option(help="Start in the driver, seconds.", rich_help_panel="Video")] = None,
-    end: Annotated[Optional[float], typer.Option(help="End in the driver, seconds.", rich_help_panel="Video")] = None,
-    fps: Annotated[Optional[float], typer.Option(help="Frame rate. Default: the driver's, exactly.", rich_help_panel="Video")] = None,
-    max_size: Annotated[int, typer.Option(help="Longer side of the video at most, px. Smaller photos keep their size.", rich_help_panel="Video")] = 1280,
-    background: Annotated[str, typer.Option(help="still: the background stays. warp: it moves with the head.", rich_help_panel="Video")] = "still",
+    face: Annotated[
+        int, typer.Option(help="Which face of the portrait, 1 is the largest.", rich_help_panel="Faces")
+    ] = 1,
+    driver_face: Annotated[
+        int, typer.Option(help="Which face of the driver, 1 is the largest.", rich_help_panel="Faces")
+    ] = 1,
+    motion: Annotated[
+        str,
+        typer.Option(
+            help="relative: changes from the driver's frame most like the portrait. absolute: its own turn of the head.",
+            rich_help_panel="Motion",
+        ),
+    ] = "relative",
+    strength: Annotated[
+        float,
+        typer.Option(
+            help="How strongly the portrait moves: 0 not at all, 1 like the driver, up to 3.", rich_help_panel="Motion"
+        ),
+    ] = 1.0,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Move only this part: head, face, eyes or lips. May be repeated.", rich_help_panel="Motion"),
+    ] = None,
+    smooth: Annotated[
+        bool, typer.Option(help="Take the tracker's jitter out of the motion.", rich_help_panel="Motion")
+    ] = True,
+    reference_frame: Annotated[
+        int | None,
+        typer.Option(
+            help="Driver frame (from 0) that stands for the portrait as it is. Default: found by itself.",
+            rich_help_panel="Motion",
+        ),
+    ] = None,
+    start: Annotated[float | None, typer.Option(help="Start in the driver, seconds.", rich_help_panel="Video")] = None,
+    end: Annotated[float | None, typer.Option(help="End in the driver, seconds.", rich_help_panel="Video")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frame rate. Default: the driver's, exactly.", rich_help_panel="Video")
+    ] = None,
+    max_size: Annotated[
+        int,
+        typer.Option(
+            help="Longer side of the video at most, px. Smaller photos keep their size.", rich_help_panel="Video"
+        ),
+    ] = 1280,
+    background: Annotated[
+        str, typer.Option(help="still: the background stays. warp: it moves with the head.", rich_help_panel="Video")
+    ] = "still",
     audio: Annotated[bool, typer.Option(help="Keep the driver's sound.", rich_help_panel="Video")] = True,
-    crf: Annotated[int, typer.Option(help="H.264 quality, 0 (lossless) to 51; smaller is better and larger.", rich_help_panel="Video")] = 18,
-    weights: Annotated[Optional[Path], typer.Option(help="Weights file. Default: the one that ships.", rich_help_panel="Run")] = None,
+    crf: Annotated[
+        int,
+        typer.Option(help="H.264 quality, 0 (lossless) to 51; smaller is better and larger.", rich_help_panel="Video"),
+    ] = 18,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file. Default: the one that ships.", rich_help_panel="Run")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Run")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel="Run")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel="Run")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel="Run")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     from .animator import Animator
 
@@ -75,7 +126,10 @@ def animate(
         width, height = result.size
         seconds = result.timings["total"]
         rate = result.frames / max(result.timings["frames"], 1e-9)
-        print(f"{_shown(result.output)}: {width}x{height}, {result.frames} frames in {seconds:.1f} s ({rate:.1f} frames/s)")
+        print(
+            f"{_shown(result.output)}: {width}x{height}, {result.frames} frames "
+            f"in {seconds:.1f} s ({rate:.1f} frames/s)"
+        )
 
 
 def _shown(path: Path) -> str:
@@ -101,7 +155,13 @@ class _Display:
         if not self._quiet and self.console.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description:<21}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description:<21}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+            )
             self._bars = Progress(*columns, console=self.console, refresh_per_second=5)
             self._bars.start()
         return self
@@ -157,7 +217,7 @@ def threads_left() -> bool:
 
 
 def _usage_error(error: Exception) -> int:
-    """Typer's own errors (unknown option, missing argument...) as one sentence; anything else is a bug and is raised."""
+    """Typer's own errors (unknown option, missing argument) as one sentence; anything else is a bug and is raised."""
     show, code = getattr(error, "format_message", None), getattr(error, "exit_code", None)
     if type(error).__name__ == "Abort":
         return EXIT_INTERRUPTED

@@ -25,7 +25,9 @@ def crop_slice(warp: Warp) -> tuple[slice, slice]:
     return np.s_[-y0 : CROP - y0, -x0 : CROP - x0]
 
 
-def paint_crop(warp: Warp, views: list[View], plate: np.ndarray, x: np.ndarray, painting: Painting | None) -> tuple[np.ndarray, np.ndarray]:
+def paint_crop(
+    warp: Warp, views: list[View], plate: np.ndarray, x: np.ndarray, painting: Painting | None
+) -> tuple[np.ndarray, np.ndarray]:
     """The picture in the crop: the refined warp, and what the painting adds to it; (256, 256, 3) float32, -1..1.
 
     x: (256, 256, 13) as `condition` made it. painting: numpy arrays mask (256, 256), flow (256, 256, 2) and
@@ -59,7 +61,9 @@ def compose_frame(portrait: Portrait, warp: Warp, added: np.ndarray) -> np.ndarr
     scale = portrait.scale
     offset = (np.array([x0, y0]) - portrait.corner) * scale - warp.frame[:2] + (scale - 1) / 2
     enlarge = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
-    grow = lambda a: cv2.warpAffine(a, enlarge, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)  # noqa: E731
+    grow = lambda a: cv2.warpAffine(
+        a, enlarge, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
 
     picture = None
     for n in range(len(warp.flows)):

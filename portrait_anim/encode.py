@@ -61,9 +61,7 @@ def check_output(path, force: bool = False) -> Path:
 def _check_pattern(path, target: Path, force: bool) -> Path:
     """`check_output` for PNG pictures. Their folder may be missing, the one around it not."""
     if target.name.count("%") != 1 or not _NUMBER.search(target.name):
-        raise UsageError(
-            f"{path}: one PNG cannot hold a video; use a folder name such as frames/, or out_%05d.png."
-        )
+        raise UsageError(f"{path}: one PNG cannot hold a video; use a folder name such as frames/, or out_%05d.png.")
     folder = target.parent.resolve()
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file, not a folder; give another name for the pictures.")
@@ -80,9 +78,7 @@ def _check_folder(path, folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot write to {folder} ({error.strerror}); use another folder."
-        ) from error
+        raise OutputError(f"{path}: cannot write to {folder} ({error.strerror}); use another folder.") from error
 
 
 def _pictures(pattern: Path) -> list[Path]:
@@ -176,9 +172,7 @@ class VideoWriter:
         return folder / f".{stem}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}{self.path.suffix}"
 
     def _error(self, reason: str) -> OutputError:
-        return OutputError(
-            f"{self.path}: cannot be written ({reason}); check the free disk space and the options."
-        )
+        return OutputError(f"{self.path}: cannot be written ({reason}); check the free disk space and the options.")
 
     def _arguments(self) -> list[str]:
         width, height = self.size
@@ -267,9 +261,7 @@ class VideoWriter:
             reason = self._mux(way)
             if reason is None:
                 return
-        self.warnings.append(
-            f"{self.audio_from}: its sound cannot be used ({reason}); the result has no sound"
-        )
+        self.warnings.append(f"{self.audio_from}: its sound cannot be used ({reason}); the result has no sound")
 
     def _mux(self, sound: list[str]) -> str | None:
         """Write picture and sound to a second file and put it in the place of the first. Returns why not."""
@@ -295,9 +287,7 @@ class VideoWriter:
             if status != 0:
                 return last_words(said)
             if said.strip():
-                self.warnings.append(
-                    f"{self.audio_from}: its sound is damaged in places ({last_words(said)})"
-                )
+                self.warnings.append(f"{self.audio_from}: its sound is damaged in places ({last_words(said)})")
             os.replace(both, self._temporary)
         except OSError as error:
             return error.strerror

@@ -103,7 +103,7 @@ class Episodes(Dataset):
         x = condition(warp, views, plate, landmarks[1])
         corners = self._corners(landmarks[1], rng)
         size = self.config.crop
-        cut = lambda a: _to_tensor(np.stack([a[y : y + size, x0 : x0 + size] for x0, y in corners]))  # noqa: E731
+        cut = lambda a: _to_tensor(np.stack([a[y : y + size, x0 : x0 + size] for x0, y in corners]))
         embedded = [0] + list(range(2, len(images)))  # the target is never embedded
         k, side = self.config.max_sources, self.config.embedder_size
         photos, drawings = (np.zeros((k, side, side, 3), np.uint8) for _ in range(2))
@@ -114,7 +114,9 @@ class Episodes(Dataset):
             "x": cut(x),  # (C, 13, size, size) the generator's input
             "target": cut(images[1]),  # (C, 3, size, size) uint8
             "plate": cut(plate),
-            "flows": torch.stack([_to_tensor(np.stack([f[y : y + size, x0 : x0 + size] for x0, y in corners])) for f in warp.flows]),
+            "flows": torch.stack(
+                [_to_tensor(np.stack([f[y : y + size, x0 : x0 + size] for x0, y in corners])) for f in warp.flows]
+            ),
             "weights": torch.stack([cut(w[..., None]) for w in warp.weights]),  # (V, C, 1, size, size)
             "photos": _to_tensor(np.stack([v.image for v in views])),  # (V, 3, 256, 256) uint8
             "sources": _to_tensor(photos),  # (K, 3, side, side) uint8, of which `count` are filled
@@ -147,7 +149,7 @@ def _move(images: list, landmarks: list, matte: np.ndarray, rng: np.random.Gener
     matrix[:, 2] += shift
     by_index = matrix.copy()
     by_index[:, 2] += (matrix[:, :2].sum(1) - 1) / 2  # pixel centres are at +0.5
-    turn = lambda image: cv2.warpAffine(image, by_index, (CROP, CROP), borderMode=cv2.BORDER_REFLECT_101)  # noqa: E731
+    turn = lambda image: cv2.warpAffine(image, by_index, (CROP, CROP), borderMode=cv2.BORDER_REFLECT_101)
     moved = []
     for points in landmarks:
         points = points.copy()

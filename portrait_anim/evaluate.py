@@ -12,7 +12,7 @@ import torch
 from . import layers
 from .compose import paint_crop
 from .errors import InputError
-from .mesh import LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, draw_landmarks, openness
+from .mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, draw_landmarks, openness
 from .painter import Painter
 from .perceptual import FaceNet, centred_cosine, face_chip, feature_distance
 from .prepare import Shard, load_shards
@@ -22,8 +22,8 @@ from .weights import Weights, load
 
 LOCAL = 72  # px: side of the mouth and eyes crops
 METRICS = {  # key: (heading, decimals); all but the last three are better when lower
-    "l1": ("L1", 2), "mouth_inside": ("inside the mouth", 1), "mouth_l1": ("mouth crop", 2), "eyes_l1": ("eyes crop", 2),
-    "mouth_perceptual": ("per-m", 3), "eyes_perceptual": ("per-e", 3), "akd": ("AKD", 2),
+    "l1": ("L1", 2), "mouth_inside": ("inside the mouth", 1), "mouth_l1": ("mouth crop", 2),
+    "eyes_l1": ("eyes crop", 2), "mouth_perceptual": ("per-m", 3), "eyes_perceptual": ("per-e", 3), "akd": ("AKD", 2),
     "psnr": ("PSNR", 2), "ssim": ("SSIM", 3), "csim": ("CSIM", 3),
 }  # fmt: skip
 
@@ -39,7 +39,7 @@ class Pair:
 
 def choose_pairs(shards: list[Shard], shots: int = 1, per_clip: int = 2, seed: int = 1) -> list[Pair]:
     """The same pairs for everybody: source the first frame (then the middle one), target the frame of eight whose
-    mouth and eyes differ most from it; further sources spread over the clip. Clips too short for `shots` are left out."""
+    mouth and eyes differ most from it; further sources spread over the clip. Clips too short are left out."""
     rng = np.random.default_rng(seed)
     pairs = []
     for shard in shards:
@@ -48,7 +48,9 @@ def choose_pairs(shards: list[Shard], shots: int = 1, per_clip: int = 2, seed: i
             source = 0 if number == 0 else len(shard) // 2
             candidates = rng.integers(0, len(shard), 8)
             target = int(candidates[np.abs(opening[candidates] - opening[source]).sum(1).argmax()])
-            others = [t for t in np.linspace(0, len(shard) - 1, shots + 2).astype(int).tolist() if t not in (source, target)]
+            others = [
+                t for t in np.linspace(0, len(shard) - 1, shots + 2).astype(int).tolist() if t not in (source, target)
+            ]
             if len(others) >= shots - 1 and target != source:
                 pairs.append(Pair(shard, (source, *others[: shots - 1]), target))
     return pairs
@@ -73,7 +75,7 @@ def reenact(pair: Pair, painter: Painter | None) -> tuple[np.ndarray, np.ndarray
 def reenact_paper(pair: Pair, networks) -> np.ndarray:
     """The picture of a model of the paper's kind, painted whole from the landmark drawing."""
     size = networks.config.embedder_size
-    to_input = lambda a: torch.from_numpy(np.stack(a)).permute(0, 3, 1, 2).float() / 127.5 - 1  # noqa: E731
+    to_input = lambda a: torch.from_numpy(np.stack(a)).permute(0, 3, 1, 2).float() / 127.5 - 1
     photos = [cv2.resize(pair.shard.image(t), (size, size), interpolation=cv2.INTER_AREA) for t in pair.sources]
     drawings = [draw_landmarks(pair.shard.landmarks[t], CROP, size) for t in pair.sources]
     with torch.inference_mode():
@@ -181,7 +183,10 @@ def to_markdown(report: dict) -> str:
     """The tables of a report."""
     lines = []
     for count, table in report["shots"].items():
-        lines += [f"T = {count}: {table['pairs']} pairs of {report['people']} people never trained on, weights {report['weights']}", ""]
+        lines += [
+            f"T = {count}: {table['pairs']} pairs of {report['people']} held-out people, weights {report['weights']}",
+            "",
+        ]
         lines += ["| | " + " | ".join(h for h, _ in METRICS.values()) + " |", "|---" * (len(METRICS) + 1) + "|"]
         for name, row in table["rows"].items():
             lines.append(f"| {name} | " + " | ".join(f"{row[k]:.{d}f}" for k, (_, d) in METRICS.items()) + " |")

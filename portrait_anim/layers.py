@@ -21,7 +21,7 @@ def _segmenter():
 def guided_filter(guide: np.ndarray, image: np.ndarray, radius: int, eps: float) -> np.ndarray:
     """image (H, W) smoothed along the edges of guide (H, W), float32 (He, Sun, Tang: Guided Image Filtering)."""
     window = (2 * radius + 1, 2 * radius + 1)
-    mean = lambda a: cv2.blur(a, window)  # noqa: E731
+    mean = lambda a: cv2.blur(a, window)
     mean_g, mean_i = mean(guide), mean(image)
     a = (mean(guide * image) - mean_g * mean_i) / (mean(guide * guide) - mean_g * mean_g + eps)
     return mean(a) * guide + mean(mean_i - a * mean_g)
@@ -77,7 +77,9 @@ def plate(image: np.ndarray, matte: np.ndarray) -> np.ndarray:
     here = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
     offset = cv2.GaussianBlur(2 * (nearest[label] - here), (0, 0), 2.5 * unit)
     reflected = cv2.remap(image, here + offset, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    clean = cv2.remap((~hole).astype(np.float32), here + offset, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    clean = cv2.remap(
+        (~hole).astype(np.float32), here + offset, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
     share = cv2.GaussianBlur(clean * np.clip(2 - distance / (16 * unit), 0, 1), (0, 0), 1.5 * unit)
     share = np.minimum(share, clean)[..., None]
     filled = filled * (1 - share) + reflected * share

@@ -52,7 +52,9 @@ def compose(batch: dict[str, Tensor], painting: Painting) -> Composite:
     refined = torch.zeros(())
     for v in range(views):
         photo = to_unit(batch["photos"][:, v])
-        grid = ((flows[:, v] + residual) * (2 / CROP) - 1).permute(0, 1, 3, 4, 2).reshape(pairs, crops * height, width, 2)
+        grid = (
+            ((flows[:, v] + residual) * (2 / CROP) - 1).permute(0, 1, 3, 4, 2).reshape(pairs, crops * height, width, 2)
+        )
         moved = F.grid_sample(photo, grid, mode="bilinear", padding_mode="border", align_corners=False)
         moved = moved.unflatten(2, (crops, height)).transpose(1, 2)  # (B, C, 3, h, w)
         refined = refined + weights[:, v] * moved
@@ -68,7 +70,7 @@ def total_variation(flow: Tensor) -> Tensor:
 
 def pixel_losses(made: Composite, painting: Painting, target: Tensor, weights: LossWeights) -> dict[str, Tensor]:
     """Weighted terms that need no other network."""
-    l1 = lambda image: (image - target).abs().mean()  # noqa: E731
+    l1 = lambda image: (image - target).abs().mean()
     return {
         "image": weights.image * l1(made.image),
         "warp": weights.warp * l1(made.refined),
@@ -79,7 +81,13 @@ def pixel_losses(made: Composite, painting: Painting, target: Tensor, weights: L
 
 
 def generator_adversarial(
-    critic: Discriminator, image: Tensor, target: Tensor, drawing: Tensor, person: Tensor, weights: LossWeights, **centres
+    critic: Discriminator,
+    image: Tensor,
+    target: Tensor,
+    drawing: Tensor,
+    person: Tensor,
+    weights: LossWeights,
+    **centres,
 ) -> dict[str, Tensor]:
     """Weighted hinge term and feature matching for G: the critic is held fixed."""
     critic.requires_grad_(False)

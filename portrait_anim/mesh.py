@@ -93,7 +93,7 @@ def openness(landmarks: np.ndarray) -> np.ndarray:
     """How open mouth and eyes are: (..., 4) of mouth height, mouth width, right and left lids, in face heights,
     weighted so that each matters alike. landmarks: (..., 478, 3)."""
     height = np.linalg.norm(landmarks[..., 10, :] - landmarks[..., 152, :], axis=-1)
-    gap = lambda a, b: np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1) / height  # noqa: E731
+    gap = lambda a, b: np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1) / height
     return np.stack([gap(13, 14) * 1.5, gap(78, 308), gap(159, 145) * 3, gap(386, 374) * 3], -1)
 
 

@@ -7,14 +7,24 @@ driver's pose changes is applied to the portrait's own pose.
 """
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import cv2
 import numpy as np
 
 from .errors import UsageError
-from .mesh import (EDGES, INNER_LIPS, LEFT_EYE, LEFT_IRIS, MEAN_FACE, N_LANDMARKS, OUTER_LIPS, RIGHT_EYE, RIGHT_IRIS,
-                   RIGID, openness, similarity)  # fmt: skip
+from .mesh import (
+    EDGES,
+    INNER_LIPS,
+    LEFT_EYE,
+    LEFT_IRIS,
+    MEAN_FACE,
+    N_LANDMARKS,
+    OUTER_LIPS,
+    RIGHT_EYE,
+    RIGHT_IRIS,
+    RIGID,  # fmt: skip
+    openness,
+)
 from .tracking import MotionTrack
 
 MOTIONS = ("relative", "absolute")
@@ -121,7 +131,9 @@ class Retargeter:
         if unknown := [part for part in only if part not in PARTS]:
             raise UsageError(f"--only {unknown[0]} is not known; choose from {', '.join(PARTS)}.")
         if not 0 <= strength <= 3:
-            raise UsageError(f"--strength {strength:g} is out of range; choose 0 (no motion) to 3, 1 is the driver's own.")
+            raise UsageError(
+                f"--strength {strength:g} is out of range; choose 0 (no motion) to 3, 1 is the driver's own."
+            )
         if reference_frame is not None and not 0 <= reference_frame < len(track):
             raise UsageError(f"--reference-frame {reference_frame} is not in the driver; choose 0 to {len(track) - 1}.")
         self._portrait = portrait
@@ -174,7 +186,9 @@ class Retargeter:
 
     # ---------------------------------------------------------------- pose
 
-    def _set_pose(self, pose: Pose, motion: str, strength: float, only: tuple[str, ...], fps: float, smooth: bool) -> None:
+    def _set_pose(
+        self, pose: Pose, motion: str, strength: float, only: tuple[str, ...], fps: float, smooth: bool
+    ) -> None:
         count, zero = len(pose.scale), self.reference_frame
         still = bool(only) and "head" not in only
         own_scale, own_rotation = self._own_pose.scale[0], self._own_pose.rotation[0]
@@ -214,9 +228,13 @@ class Retargeter:
 
     def _part_ratios(self) -> np.ndarray:
         """Size of the portrait's parts over the driver's, smoothly over the face (478,)."""
-        width = lambda shape, a, b: np.linalg.norm(shape[a] - shape[b])  # noqa: E731
+        width = lambda shape, a, b: np.linalg.norm(shape[a] - shape[b])
         ratio = np.ones(N_LANDMARKS)
-        for points, ends, reach in ((OUTER_LIPS, (61, 291), 0.1), (RIGHT_EYE, (33, 133), 0.05), (LEFT_EYE, (362, 263), 0.05)):
+        for points, ends, reach in (
+            (OUTER_LIPS, (61, 291), 0.1),
+            (RIGHT_EYE, (33, 133), 0.05),
+            (LEFT_EYE, (362, 263), 0.05),
+        ):
             part = np.clip(width(self._own, *ends) / width(self._reference, *ends), 0.6, 1.6)
             ratio += _near(points, reach) * (part - 1)
         for iris, ends in ((RIGHT_IRIS, (33, 133)), (LEFT_IRIS, (362, 263))):
@@ -237,8 +255,8 @@ class Retargeter:
 
     def _close_lids(self, shape, corrections, driver, upper, lower) -> None:
         """Set the gap of the lids as a share of the portrait's own: shut when the driver's eye is shut."""
-        eye_width = lambda face: np.linalg.norm(face[upper[0]] - face[upper[-1]])  # noqa: E731
-        gap = lambda face: np.linalg.norm((face[upper] - face[lower])[:, :2], axis=1).mean() / eye_width(face)  # noqa: E731
+        eye_width = lambda face: np.linalg.norm(face[upper[0]] - face[upper[-1]])
+        gap = lambda face: np.linalg.norm((face[upper] - face[lower])[:, :2], axis=1).mean() / eye_width(face)
         opening = (gap(driver) - _CLOSED_LIDS) / max(gap(self._reference) - _CLOSED_LIDS, 0.05)
         opening = 1 + (np.clip(opening, 0, 1.35) - 1) * self._strength[upper[3], 0]
         wanted = (self._own[upper] - self._own[lower]) * np.clip(opening, 0.03, 1.35)
@@ -274,5 +292,9 @@ def _spread() -> np.ndarray:
     return share
 
 
-_EYES_AND_BROWS = np.unique(np.concatenate([RIGHT_EYE, LEFT_EYE, EDGES["right_brow"].ravel(), EDGES["left_brow"].ravel(), RIGHT_IRIS, LEFT_IRIS]))
+_EYES_AND_BROWS = np.unique(
+    np.concatenate(
+        [RIGHT_EYE, LEFT_EYE, EDGES["right_brow"].ravel(), EDGES["left_brow"].ravel(), RIGHT_IRIS, LEFT_IRIS]
+    )
+)
 _SPREAD = _spread()

@@ -57,7 +57,7 @@ class Painter:
         size = self.weights.config.embedder_size
         photos = np.stack([cv2.resize(v.image, (size, size), interpolation=cv2.INTER_AREA) for v in views])
         drawings = np.stack([draw_landmarks(v.landmarks, CROP, size) for v in views])
-        to_input = lambda a: torch.from_numpy(a).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1  # noqa: E731
+        to_input = lambda a: torch.from_numpy(a).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         e = self._embedder(to_input(photos), to_input(drawings)).mean(0, keepdim=True)
         return self._generator.projection(e.to(self.dtype))
 

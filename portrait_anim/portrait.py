@@ -36,7 +36,9 @@ def load_photo(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{path}: {image.width}x{image.height} px is too large; scale it below 120 megapixels.")
+                raise InputError(
+                    f"{path}: {image.width}x{image.height} px is too large; scale it below 120 megapixels."
+                )
             image.load()
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):  # 16 and 32 bit: Pillow would clip, not scale
@@ -48,7 +50,9 @@ def load_photo(path: str | Path) -> np.ndarray:
                 image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
             return np.array(image.convert("RGB"))
     except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not an image that can be read (is it really a photo?); use JPEG, PNG or WebP.") from error
+        raise InputError(
+            f"{path}: not an image that can be read (is it really a photo?); use JPEG, PNG or WebP."
+        ) from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         raise InputError(f"{path}: the image is damaged or incomplete ({error}); get a whole copy of it.") from error
 
@@ -92,8 +96,8 @@ class Region:
     """The part of the photo that can move, at the photo's own resolution.
 
     box: (x0, y0, x1, y1) px of the photo. frame: the same and the crop, in crop px, integers, for the Warper.
-    rgba: per view (h, w, 4) uint8, the photo in the view's light with the person's matte. plate: (h, w, 3) uint8. hold: (h, w) float32, 1 where
-    the region ends inside the photo and must equal it.
+    rgba: per view (h, w, 4) uint8, the photo in the view's light with the person's matte. plate: (h, w, 3) uint8.
+    hold: (h, w) float32, 1 where the region ends inside the photo and must equal it.
     """
 
     box: tuple[int, int, int, int]
@@ -116,7 +120,7 @@ class Portrait:
         centre, side = head_square(landmarks)
         self.corner, self.scale = centre - side / 2, CROP / side
         self.region = self._region()
-        in_crop = lambda image: cut_square(image, self.corner - self.region.box[:2], side, CROP)  # noqa: E731
+        in_crop = lambda image: cut_square(image, self.corner - self.region.box[:2], side, CROP)
         image = cut_square(photo, self.corner, side, CROP)
         points = landmarks * self.scale
         points[:, :2] -= self.corner * self.scale
@@ -131,9 +135,13 @@ class Portrait:
         photo = fit_size(load_photo(path), max_size)
         faces = find_faces(photo) if min(photo.shape[:2]) >= MIN_FACE else []
         if not faces:
-            raise InputError(f"{path}: no face found; use a photo that shows one face clearly, not too small or turned away.")
+            raise InputError(
+                f"{path}: no face found; use a photo that shows one face clearly, not too small or turned away."
+            )
         if face > len(faces):
-            raise UsageError(f"{path}: face {face} was asked for, but the photo shows {len(faces)}; choose 1 to {len(faces)}.")
+            raise UsageError(
+                f"{path}: face {face} was asked for, but the photo shows {len(faces)}; choose 1 to {len(faces)}."
+            )
         landmarks = faces[face - 1].landmarks
         height = np.ptp(landmarks[:468, 1])
         if height < MIN_FACE:

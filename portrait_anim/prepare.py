@@ -70,7 +70,7 @@ def is_held_out(group: str) -> bool:
 
 
 def save_shard(path: Path, shard: Shard) -> None:
-    pack = lambda parts: (np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts]))  # noqa: E731
+    pack = lambda parts: (np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts]))
     frames, frame_offsets = pack(shard.frames)
     mattes, matte_offsets = pack(shard.mattes)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -87,7 +87,7 @@ def load_shard(path: Path) -> Shard:
             header = json.loads(str(z["header"]))
             if header["format"] != FORMAT:
                 raise InputError(f"{path}: shard format {header['format']} is not {FORMAT}; run prepare again.")
-            cut = lambda data, offsets: [data[a:b] for a, b in zip(offsets[:-1], offsets[1:])]  # noqa: E731
+            cut = lambda data, offsets: [data[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
             frames = cut(z["frames"], z["frame_offsets"])
             return Shard(header, frames, cut(z["mattes"], z["matte_offsets"]), z["landmarks"])
     except (OSError, ValueError, KeyError, EOFError) as error:
@@ -182,7 +182,15 @@ def _stamp(file: Path) -> str:
 def _prepare_one(file: Path, out: Path, group: str, config: PrepareConfig) -> dict:
     """One video; never raises for what is wrong with the video itself."""
     cv2.setNumThreads(1)
-    report = {"video": str(file), "stamp": _stamp(file), "group": group, "shards": [], "kept": 0, "rejected": {}, "error": None}
+    report = {
+        "video": str(file),
+        "stamp": _stamp(file),
+        "group": group,
+        "shards": [],
+        "kept": 0,
+        "rejected": {},
+        "error": None,
+    }
     stem = f"{file.stem}-{hashlib.sha256(str(file).encode()).hexdigest()[:6]}"
     try:
         for number, shard in enumerate(_segments(file, group, config, report["rejected"])):
@@ -254,7 +262,7 @@ def _make_shard(file: Path, group: str, frames: list, faces: list, config: Prepa
     corner = np.clip(centre - side / 2, 0, np.maximum(np.array([width, height]) - side, 0))
     landmarks = landmarks * scale
     landmarks[..., :2] -= corner * scale
-    to_jpeg = lambda image, quality: cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].ravel()  # noqa: E731
+    to_jpeg = lambda image, quality: cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].ravel()
     images, mattes = [], []
     for frame in frames:
         crop = cut_square(frame, corner, side, CROP)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -23,7 +23,12 @@ def tools() -> None:
 def prepare(
     videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the shards.")],
-    groups: Annotated[Optional[Path], typer.Option(help="JSON lines with `id` (file name without suffix) and `group` (the person). Default: every file is a person.")] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON lines with `id` (file stem) and `group` (the person). Default: every file is a person."
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Turn videos of people into training shards: tracked, split at cuts and lost faces, one crop per segment.
@@ -34,20 +39,23 @@ def prepare(
 
     def show(report: dict, done: int, total: int) -> None:
         lost = ", ".join(f"{count} {reason}" for reason, count in report["rejected"].items())
-        said = report["error"] or f"kept {report['kept']} frames in {len(report['shards'])} shards" + (f"; left out: {lost}" if lost else "")
+        said = report["error"] or f"kept {report['kept']} frames in {len(report['shards'])} shards" + (
+            f"; left out: {lost}" if lost else ""
+        )
         console.print(f"[{done}/{total}] {Path(report['video']).name}: {said}", markup=False)
 
     reports = make(videos, out, groups, workers, progress=show)
     kept, failed = sum(r["kept"] for r in reports), sum(bool(r["error"]) for r in reports)
-    print(f"{out}: {kept} frames in {sum(len(r['shards']) for r in reports)} shards of {len(reports)} videos, {failed} unreadable")
+    shards = sum(len(r["shards"]) for r in reports)
+    print(f"{out}: {kept} frames in {shards} shards of {len(reports)} videos, {failed} unreadable")
 
 
 @app.command("meta-train")
 def meta_train(
     shards: Annotated[Path, typer.Argument(help="Folder made by prepare.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, samples, weights.")],
-    minutes: Annotated[Optional[float], typer.Option(help="Stop after so long. Default: when interrupted.")] = None,
-    init: Annotated[Optional[Path], typer.Option(help="Weights file to start a new run from.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long. Default: when interrupted.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Weights file to start a new run from.")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own networks, on whole frames.")] = False,
     adversarial_after: Annotated[int, typer.Option(help="Steps before the discriminator joins.")] = 4000,
     batch: Annotated[int, typer.Option(help="Pairs of frames a step.")] = 8,
@@ -71,7 +79,8 @@ def meta_train(
     from .evaluate import training_samples
     from .networks import ModelConfig
     from .prepare import load_shards
-    from .train import TrainConfig, meta_train as train
+    from .train import TrainConfig
+    from .train import meta_train as train
 
     model = ModelConfig.paper() if paper else ModelConfig()
     episodes = EpisodeConfig(crop=256, crops=1, embedder_size=256) if paper else EpisodeConfig()
@@ -83,12 +92,27 @@ def meta_train(
         console.print(numbers, markup=False)
 
     sample = None if paper else lambda trainer, folder: training_samples(trainer, folder, held_out)
-    trainer = train(shards, out, minutes, workers, model, config, init, evaluate_minutes=evaluate_minutes, progress=show, sample=sample)
+    trainer = train(
+        shards,
+        out,
+        minutes,
+        workers,
+        model,
+        config,
+        init,
+        evaluate_minutes=evaluate_minutes,
+        progress=show,
+        sample=sample,
+    )
     if trainer.rank == 0:
         hours = trainer.seconds / 3600
         crops = trainer.step * batch * episodes.crops * trainer.world
         start = f", from {init.name}" if init else ""
-        info = {"name": out.name, "licence": "that of the shards' videos", "training": f"{trainer.step} steps, {crops} crops, {hours:.2f} h{start}"}
+        info = {
+            "name": out.name,
+            "licence": "that of the shards' videos",
+            "training": f"{trainer.step} steps, {crops} crops, {hours:.2f} h{start}",
+        }
         path = weights.save(out / "weights.safetensors", *trainer.averaged(), trainer.model, info)
         print(f"{path}: {info['training']}")
 
@@ -96,13 +120,18 @@ def meta_train(
 @app.command()
 def evaluate(
     shards: Annotated[Path, typer.Argument(help="Folder made by prepare; only its held-out people are used.")],
-    weights: Annotated[Optional[Path], typer.Option(help="Weights file. Default: the one that ships.")] = None,
-    paper: Annotated[Optional[Path], typer.Option(help="Weights of the paper's networks, for a row of their own.")] = None,
-    shots: Annotated[Optional[list[int]], typer.Option(help="Photos of the person, T; may be repeated. Default: 1.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Folder for evaluation.json, evaluation.md, contact-sheet.png.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
+    paper: Annotated[Path | None, typer.Option(help="Weights of the paper's networks, for a row of their own.")] = None,
+    shots: Annotated[
+        list[int] | None, typer.Option(help="Photos of the person, T; may be repeated. Default: 1.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for evaluation.json, evaluation.md, contact-sheet.png.")
+    ] = None,
 ) -> None:
     """Measure weights on people never trained on: still photo, mesh warp alone, the model."""
-    from .evaluate import evaluate as measure, to_markdown
+    from .evaluate import evaluate as measure
+    from .evaluate import to_markdown
 
     if any(not 1 <= t <= 32 for t in shots or []):
         raise UsageError("--shots must be from 1 to 32.")

@@ -138,7 +138,11 @@ def _tiles(shape: tuple, parts: int) -> list[tuple[slice, slice]]:
     if parts > 1 and min(height, width) < 96:
         return []
     steps = range(2 * parts - 1)
-    return [np.s_[y : y + height, x : x + width] for y in {k * height // 2 for k in steps} for x in {k * width // 2 for k in steps}]
+    return [
+        np.s_[y : y + height, x : x + width]
+        for y in {k * height // 2 for k in steps}
+        for x in {k * width // 2 for k in steps}
+    ]
 
 
 @dataclass
@@ -192,7 +196,9 @@ def track_video(frames: Iterable[np.ndarray], fps: Fraction, name: str, face: in
     if tracker is not None:
         tracker.close()
     if not any(p is not None for p in points):
-        raise InputError(f"{name}: no face found in any of its {len(points)} frames; use a clip that shows one face clearly.")
+        raise InputError(
+            f"{name}: no face found in any of its {len(points)} frames; use a clip that shows one face clearly."
+        )
     yield fill_gaps(points, size, fps)
 
 

@@ -213,9 +213,10 @@ def meta_train(
 ) -> Trainer:
     """Train on the shards of folder `shards` into folder `out`, continuing what is there.
 
-    Runs for `minutes` (None: until stopped); SIGTERM and Ctrl-C save a checkpoint and return. progress gets step,
-    losses and examples/s about every 2 s; init: a weights file to start a new run from, with its model; sample(trainer, out) is called every evaluate_minutes and at the end.
-    Under torchrun every process takes its share of the episodes and gradients are averaged.
+    Runs for `minutes` (None: until stopped); SIGTERM and Ctrl-C save a checkpoint and return. init: a weights file
+    to start a new run from, with its model. progress gets step, losses and examples/s about every 2 s;
+    sample(trainer, out) is called every evaluate_minutes and at the end. Under torchrun every process takes its
+    share of the episodes and gradients are averaged.
     """
     start = weights.load(init) if init else None
     trainer = Trainer(load_shards(shards, held_out=False), start.config if start else model, config)

@@ -61,17 +61,14 @@ def probe(path) -> VideoInfo:
     has_audio = re.search(r"^ +Stream #0:.*?: Audio: ", text, re.MULTILINE) is not None
     if "Input #0" not in text or (video and video[1].startswith(_TEXT_ART)):
         raise InputError(
-            f"{path}: not a video, or an incomplete one ({last_words(text)}); "
-            "check that it plays, or fetch it again."
+            f"{path}: not a video, or an incomplete one ({last_words(text)}); check that it plays, or fetch it again."
         )
     if video is None:
         kind = "has sound but no picture" if has_audio else "holds no video"
         raise InputError(f"{path}: {kind}; give a video file.")
     first = re.search(r"showinfo.*\] n: *0 .* sar:(\d+)/(\d+) s:(\d+)x(\d+)", text)
     if first is None:
-        raise InputError(
-            f"{path}: no frame can be decoded ({last_words(text)}); the file is damaged, fetch it again."
-        )
+        raise InputError(f"{path}: no frame can be decoded ({last_words(text)}); the file is damaged, fetch it again.")
     sar_num, sar_den, width, height = map(int, first.groups())
     if sar_num and sar_den and abs(sar_num / sar_den - 1) > 0.02:  # DV, DVD: narrow or wide pixels
         width = max(1, round(width * sar_num / sar_den))
@@ -199,15 +196,12 @@ class FrameReader:
         if count == 0:
             where = f" after {self.start:g} s" if self.start else ""
             reason = f" ({last_words(log)})" if log.strip() else ""
-            raise InputError(
-                f"{path}: no frame could be read{where}{reason}; check the file and the start time."
-            )
+            raise InputError(f"{path}: no frame could be read{where}{reason}; check the file and the start time.")
         complained = bool(log.strip()) or status != 0
         if expected and count < expected - (2 if complained else max(2, expected // 10)):
             cause = "truncated file?" if complained else "truncated file, or sound longer than the picture?"
             self.warnings.append(
-                f"{path}: stops early after frame {count} of about {expected} ({cause}); "
-                "using what could be read"
+                f"{path}: stops early after frame {count} of about {expected} ({cause}); using what could be read"
             )
         elif status or re.search(r"corrupt|[Ee]rror while decoding|Invalid data", log):
             self.warnings.append(f"{path}: damaged ({last_words(log)}); some frames may look wrong")
@@ -258,9 +252,7 @@ def describe(path, output: list[str]) -> str:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", *LOCAL_ONLY]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     try:
-        result = subprocess.run(
-            [*command, "-i", url(path), *output], timeout=PROBE_TIMEOUT, check=False, **quiet
-        )
+        result = subprocess.run([*command, "-i", url(path), *output], timeout=PROBE_TIMEOUT, check=False, **quiet)
     except subprocess.TimeoutExpired as error:
         raise InputError(
             f"{path}: ffmpeg gave no answer in {PROBE_TIMEOUT:g} s; check the disk or the file."

@@ -64,7 +64,9 @@ class Warp:
         return view == 0 or bool(self.weights[view].max() > 0.01)
 
 
-_NEAR = np.exp(-((mesh.MEAN_FACE[:468, None] - mesh.MEAN_FACE[None, :468]) ** 2).sum(-1) / (2 * 0.12**2)).astype(np.float32)
+_NEAR = np.exp(-((mesh.MEAN_FACE[:468, None] - mesh.MEAN_FACE[None, :468]) ** 2).sum(-1) / (2 * 0.12**2)).astype(
+    np.float32
+)
 
 
 def light_gain(canvas: View, other: View) -> np.ndarray:
@@ -73,10 +75,11 @@ def light_gain(canvas: View, other: View) -> np.ndarray:
     Where both photos show the face their smoothed colours are compared; from there the ratio is carried over the
     face to the parts that only the other shows.
     """
-    vertex_facing = lambda view: _vertex_mean(view.mesh.facing)  # noqa: E731
+    vertex_facing = lambda view: _vertex_mean(view.mesh.facing)
     both = np.clip(4 * np.minimum(vertex_facing(canvas), vertex_facing(other)) - 1, 0, 1) + 1e-4
     colour = [
-        sample(cv2.GaussianBlur(v.image, (0, 0), 5), v.landmarks[None, :468, :2].astype(np.float32))[0] for v in (canvas, other)
+        sample(cv2.GaussianBlur(v.image, (0, 0), 5), v.landmarks[None, :468, :2].astype(np.float32))[0]
+        for v in (canvas, other)
     ]
     ratio = np.clip(np.log((colour[0] + 8.0) / (colour[1] + 8.0)), -1, 1)  # (468, 3)
     near = _NEAR * both
@@ -164,7 +167,7 @@ class Warper:
 
         The quads between rings are two triangles each; where a turn stretches them, hair would show their zigzag.
         """
-        blur = lambda a: cv2.GaussianBlur(a, (0, 0), 3.0)  # noqa: E731
+        blur = lambda a: cv2.GaussianBlur(a, (0, 0), 3.0)
         weight = np.maximum(blur(shell), 1e-3)
         for axis, here in ((0, self._x), (1, self._y)):
             displacement = flow[..., axis] - here

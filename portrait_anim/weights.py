@@ -47,9 +47,7 @@ def find_default() -> Path | None:
     return None
 
 
-def save(
-    path: str | Path, generator: Generator, embedder: Embedder, config: ModelConfig, info: dict[str, Any]
-) -> Path:
+def save(path: str | Path, generator: Generator, embedder: Embedder, config: ModelConfig, info: dict[str, Any]) -> Path:
     """Write the file `path`, or one named by its hash if `path` is a folder, and return where it is."""
     import torch
     from safetensors.torch import save as pack

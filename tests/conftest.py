@@ -46,9 +46,8 @@ def track(path: Path):
     from portrait_anim.video import FrameReader
 
     with FrameReader(path, max_side=640) as reader:
-        for state in track_video(reader, reader.fps, str(path)):
-            pass
-    return state
+        *_, result = track_video(reader, reader.fps, str(path))
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,17 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from conftest import ASTRONAUT, CLIP, MONA_LISA, assert_refused, read_frames, run_animate, save_image, track, write_video
+from conftest import (
+    ASTRONAUT,
+    CLIP,
+    MONA_LISA,
+    assert_refused,
+    read_frames,
+    run_animate,
+    save_image,
+    track,
+    write_video,
+)
 from PIL import Image
 
 from portrait_anim.mesh import MEAN_FACE, openness
@@ -74,7 +84,10 @@ def test_there_is_no_seam_around_the_moving_region():
     photo = portrait.photo.astype(int)
     assert np.abs(frame[y0:y1, x0:x1] - photo[y0:y1, x0:x1]).mean() > 3  # something moved
     height, width = photo.shape[:2]
-    for inside, edges in (((y0, x0), (np.s_[y0, x0:x1], np.s_[y0:y1, x0])), ((y1 < height, x1 < width), (np.s_[y1 - 1, x0:x1], np.s_[y0:y1, x1 - 1]))):
+    for inside, edges in (
+        ((y0, x0), (np.s_[y0, x0:x1], np.s_[y0:y1, x0])),
+        ((y1 < height, x1 < width), (np.s_[y1 - 1, x0:x1], np.s_[y0:y1, x1 - 1])),
+    ):
         for active, edge in zip(inside, edges):
             if active:
                 assert np.abs(frame[edge] - photo[edge]).max() <= 4  # of 255: rounding of the sampling positions
@@ -105,7 +118,9 @@ def test_other_formats(tmp_path, short_clip, name):
 
 
 def test_start_end_and_fps(tmp_path):
-    done = run_animate(ASTRONAUT, "-d", CLIP, "--start", "1", "--end", "2", "--fps", "10", "--max-size", "256", cwd=tmp_path)
+    done = run_animate(
+        ASTRONAUT, "-d", CLIP, "--start", "1", "--end", "2", "--fps", "10", "--max-size", "256", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     made = probe(tmp_path / "astronaut--clip.mp4")
     assert made.fps == 10 and made.has_audio
@@ -115,7 +130,9 @@ def test_start_end_and_fps(tmp_path):
 def test_only_head_keeps_the_expression_and_only_face_the_pose(tmp_path):
     both = {}
     for part in ("head", "face"):
-        done = run_animate(ASTRONAUT, "-d", CLIP, "--only", part, "-o", f"{part}.mp4", "--start", "0", "--end", "6", cwd=tmp_path)
+        done = run_animate(
+            ASTRONAUT, "-d", CLIP, "--only", part, "-o", f"{part}.mp4", "--start", "0", "--end", "6", cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
         both[part] = track(tmp_path / f"{part}.mp4")
     # The clip opens the mouth wide in its first seconds and turns the head in the following.
@@ -126,7 +143,9 @@ def test_only_head_keeps_the_expression_and_only_face_the_pose(tmp_path):
 def test_no_strength_is_no_motion_and_absolute_differs_from_relative(tmp_path, short_clip):
     made = {}
     for name, options in (("none", ["--strength", "0"]), ("relative", []), ("absolute", ["--motion", "absolute"])):
-        done = run_animate(ASTRONAUT, "-d", short_clip, *options, "-o", f"{name}.mp4", "--max-size", "256", cwd=tmp_path)
+        done = run_animate(
+            ASTRONAUT, "-d", short_clip, *options, "-o", f"{name}.mp4", "--max-size", "256", cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
         made[name] = read_frames(tmp_path / f"{name}.mp4").astype(np.int16)
     assert np.abs(np.diff(made["none"], axis=0)).mean() < 0.3
@@ -323,7 +342,7 @@ def test_interrupt_leaves_nothing(tmp_path):
     import time
 
     command = [sys.executable, "-m", "portrait_anim", str(MONA_LISA), "-d", str(CLIP), "-o", "x.mp4"]
-    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  shells switch it off for background jobs
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells switch it off for background jobs
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     deadline = time.time() + 60
     while not list(tmp_path.glob(".x.partial-*")):  # the encoder has started

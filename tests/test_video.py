@@ -27,9 +27,7 @@ def ffmpeg(*arguments):
 
 def numbered(path, rate="25", frames=40, select=None, options=(), size="64x48"):
     """A clip whose frames tell their number by brightness."""
-    source = (
-        f"color=s={size}:r={rate},format=yuv420p,geq=lum='16+{STEP}*N':cb=128:cr=128,trim=end_frame={frames}"
-    )
+    source = f"color=s={size}:r={rate},format=yuv420p,geq=lum='16+{STEP}*N':cb=128:cr=128,trim=end_frame={frames}"
     if select:
         source += f",select='{select}'"
     ffmpeg("-f", "lavfi", "-i", source, "-fps_mode", "passthrough", *(options or X264), f"file:{path}")
@@ -105,9 +103,7 @@ def test_variable_rate_becomes_constant_in_time(tmp_path):
     seen = [max(k for k in kept if k <= i) for i in range(40)]
     assert FrameReader(path).fps == 25
     assert numbers(FrameReader(path)) == seen
-    assert (
-        numbers(FrameReader(path, start=0.48, end=1.0)) == seen[12:25]
-    )  # starts while frame 9 is still seen
+    assert numbers(FrameReader(path, start=0.48, end=1.0)) == seen[12:25]  # starts while frame 9 is still seen
 
 
 def test_times_between_the_places_of_the_output(tmp_path):
@@ -127,9 +123,7 @@ def test_clock_rates_and_missing_rates_are_not_taken_for_frame_rates(tmp_path):
     assert rate("0/0", "vp8, 12.50 fps") == Fraction(25, 2)
     path = tmp_path / "live.webm"  # as browsers record: no duration, no rate
     path.write_bytes(
-        ffmpeg(
-            "-f", "lavfi", "-i", "testsrc=s=64x48:r=30:d=1", "-c:v", "libvpx", "-f", "webm", "-live", "1", "-"
-        )
+        ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48:r=30:d=1", "-c:v", "libvpx", "-f", "webm", "-live", "1", "-")
     )
     reader = FrameReader(path)
     assert (reader.info.duration, reader.expected_frames, reader.fps) == (None, None, 30)
@@ -197,9 +191,7 @@ def test_gif_as_driver(tmp_path):
     assert len(list(reader)) == 34
 
 
-@pytest.mark.parametrize(
-    "name", ["-x.mp4", "a:b.mp4", "frame%03d.mp4", 'it\'s "q" é 日本.mp4', "file:x.mp4", ".h.mp4"]
-)
+@pytest.mark.parametrize("name", ["-x.mp4", "a:b.mp4", "frame%03d.mp4", 'it\'s "q" é 日本.mp4', "file:x.mp4", ".h.mp4"])
 def test_names(plain, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(plain.read_bytes())
