@@ -7,6 +7,7 @@ A shard is one segment as a plain .npz (no pickle): JPEG frames and mattes as by
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def load_shard(path: Path) -> Shard:
             cut = lambda data, offsets: [data[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
             frames = cut(z["frames"], z["frame_offsets"])
             return Shard(header, frames, cut(z["mattes"], z["matte_offsets"]), z["landmarks"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a readable shard ({error}); delete it and run prepare again.") from error
 
 

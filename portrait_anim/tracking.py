@@ -68,6 +68,7 @@ class MediaPipeTracker:
 
             options = dict(refine_landmarks=True, max_num_faces=max_faces, min_detection_confidence=min_confidence)
             self._mesh = FaceMesh(static_image_mode=not video, **options)
+            self._mesh.process(np.zeros((64, 64, 3), np.uint8))  # the graph starts, and logs, in threads of its own
         self._started = False
 
     def faces(self, image: np.ndarray) -> list[Face]:

@@ -6,6 +6,7 @@ of G and E. A run's folder holds checkpoint.pt (everything to continue exactly),
 
 import json
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
@@ -194,8 +195,8 @@ class Trainer:
                 getattr(self, name).load_state_dict(state[name])
             self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
             torch.set_rng_state(state["random"])
-        except (OSError, KeyError, RuntimeError, EOFError) as error:
-            raise InputError(f"{path}: not a readable checkpoint ({error}); delete it to start again.") from error
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start again.") from error
 
 
 def meta_train(
