@@ -56,7 +56,7 @@ def animate(
     motion: Annotated[
         str,
         typer.Option(
-            help="relative: changes from the driver's frame most like the portrait. absolute: its own turn of the head.",
+            help="relative: changes from the frame most like the portrait. absolute: the driver's own turn.",
             rich_help_panel="Motion",
         ),
     ] = "relative",

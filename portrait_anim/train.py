@@ -196,7 +196,8 @@ class Trainer:
             self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
             torch.set_rng_state(state["random"])
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise InputError(f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start again.") from error
+            kind = type(error).__name__
+            raise InputError(f"{path}: not a readable checkpoint ({kind}); delete it to start again.") from error
 
 
 def meta_train(

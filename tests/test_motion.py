@@ -95,8 +95,13 @@ def test_only_parts_move(driver):
 
 @pytest.mark.parametrize(
     "options, words",
-    [({"motion": "x"}, "--motion"), ({"only": ("x",)}, "--only"), ({"strength": float("nan")}, "--strength"), ({"reference_frame": 10**6}, "--reference-frame")],
-)  # fmt: skip
+    [
+        ({"motion": "x"}, "--motion"),
+        ({"only": ("x",)}, "--only"),
+        ({"strength": float("nan")}, "--strength"),
+        ({"reference_frame": 10**6}, "--reference-frame"),
+    ],
+)
 def test_impossible_options(driver, options, words):
     with pytest.raises(UsageError, match=words):
         Retargeter(driver, PORTRAIT, **options)

@@ -122,12 +122,7 @@ def test_a_resumed_run_continues_exactly(shards, tmp_path):
 
     def run(folder: str, steps: list[int]) -> Trainer:
         for stop in steps:
-            done = []
-
-            def progress(report):
-                done.append(report)
-
-            trainer = _train_until(shards, tmp_path / folder, stop, progress)
+            trainer = _train_until(shards, tmp_path / folder, stop)
         return trainer
 
     whole, parts = run("whole", [4]), run("parts", [2, 4])
@@ -138,7 +133,7 @@ def test_a_resumed_run_continues_exactly(shards, tmp_path):
         assert torch.equal(a, b)
 
 
-def _train_until(shards: Path, out: Path, step: int, progress) -> Trainer:
+def _train_until(shards: Path, out: Path, step: int) -> Trainer:
     """meta_train, stopped as by SIGTERM once it has made `step` steps."""
     import signal
     from unittest import mock
@@ -152,11 +147,11 @@ def _train_until(shards: Path, out: Path, step: int, progress) -> Trainer:
         return report
 
     with mock.patch.object(Trainer, "train_step", stepping):
-        return meta_train(shards, out, workers=0, config=TINY, progress=progress)
+        return meta_train(shards, out, workers=0, config=TINY)
 
 
 def test_a_checkpoint_of_another_model_is_refused(shards, tmp_path):
-    trainer = _train_until(shards, tmp_path / "run", 1, lambda report: None)
+    trainer = _train_until(shards, tmp_path / "run", 1)
     assert trainer.step == 1
     other = Trainer(load_shards(shards, held_out=False), ModelConfig(widths=(32, 64, 128)), TINY)
     with pytest.raises(InputError, match="another model"):
