@@ -123,10 +123,12 @@ class Animator:
 
         portrait = portraits[0]
         targets = Retargeter(track, portrait.views[0].landmarks, motion, strength, only, reference_frame, smooth)
+        fps = track.fps
+        del track  # of a long clip the smoothed motion is kept, not the raw one, too
         size = portrait.photo.shape[1::-1]
         sound = driver if audio and reader.info.has_audio else None
         tags = {"comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."}
-        with VideoWriter(output, size, track.fps, crf, sound, reader.start, tags) as writer:
+        with VideoWriter(output, size, fps, crf, sound, reader.start, tags) as writer:
             for done, frame in enumerate(self._frames(portraits, targets, painter), 1):
                 writer.write(frame)
                 progress(Progress("frames", done, len(targets)))
@@ -137,7 +139,7 @@ class Animator:
             "frames": end_time - tracked,
             "total": end_time - begin,
         }
-        return Result(output, size, track.fps, len(targets), warnings + reader.warnings + writer.warnings, timings)
+        return Result(output, size, fps, len(targets), warnings + reader.warnings + writer.warnings, timings)
 
     # ---------------------------------------------------------------- stages
 

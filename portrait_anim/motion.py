@@ -67,8 +67,10 @@ def estimate_poses(landmarks: np.ndarray, shape: np.ndarray) -> Pose:
 
 def canonical(landmarks: np.ndarray, pose: Pose) -> np.ndarray:
     """Shapes (T, 478, 3) with the pose taken out, float32."""
-    centred = landmarks - pose.shift[:, None]
-    return (np.einsum("tni,tij->tnj", centred, pose.rotation) / pose.scale[:, None, None]).astype(np.float32)
+    shapes = np.empty(landmarks.shape, np.float32)
+    for t in range(len(landmarks)):  # one by one: a long clip must not be in memory several times
+        shapes[t] = (landmarks[t] - pose.shift[t]) @ pose.rotation[t] / pose.scale[t]
+    return shapes
 
 
 def soft_limit(value: np.ndarray, limit: float) -> np.ndarray:
@@ -85,21 +87,15 @@ def one_euro(values: np.ndarray, fps: float, min_cutoff: float, beta: float) -> 
     leave no delay.
     """
 
-    def run(x: np.ndarray) -> np.ndarray:
-        out = np.empty_like(x)
-        out[0] = previous = x[0]
-        speed = np.zeros_like(x[0])
-        blend_speed = _blend(1.0, fps)
+    out = np.zeros(values.shape, np.float32)
+    for x, result in ((values, out), (values[::-1], out[::-1])):
+        previous, speed = x[0], np.zeros_like(x[0])
+        result[0] += previous / 2
         for t in range(1, len(x)):
-            speed = speed + blend_speed * ((x[t] - x[t - 1]) * fps - speed)
+            speed = speed + _blend(1.0, fps) * ((x[t] - x[t - 1]) * fps - speed)
             previous = previous + _blend(min_cutoff + beta * np.abs(speed), fps) * (x[t] - previous)
-            out[t] = previous
-        return out
-
-    if len(values) < 2:
-        return values
-    values = np.asarray(values, np.float32)
-    return (run(values) + run(values[::-1])[::-1]) / 2
+            result[t] += previous / 2
+    return out
 
 
 def _blend(cutoff, fps: float):

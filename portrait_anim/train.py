@@ -200,6 +200,12 @@ class Trainer:
             raise InputError(f"{path}: not a readable checkpoint ({kind}); delete it to start again.") from error
 
 
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C goes to every process of a terminal: the workers leave it to the trainer, which saves first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def meta_train(
     shards: Path,
     out: Path,
@@ -229,7 +235,13 @@ def meta_train(
     if checkpoint.exists():
         trainer.load(checkpoint)
     window = _Window(trainer.episodes, trainer.step * config.batch, trainer.rank, trainer.world)
-    loader = DataLoader(window, config.batch, num_workers=workers, prefetch_factor=4 if workers else None)
+    loader = DataLoader(
+        window,
+        config.batch,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_ignore_signals,
+    )
     stop: list[int] = []
     handlers = {s: signal.signal(s, lambda number, _: stop.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
     begin, first = time.monotonic(), trainer.seconds
