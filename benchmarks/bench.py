@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 def stages(portrait_path: Path, driver: Path, frames: int, precision: str) -> dict[str, float]:
     """Mean ms per frame of every stage."""
     from portrait_anim.animator import TRACK_SIZE
-    from portrait_anim.compose import compose_frame, paint_crop
+    from portrait_anim.compose import compose_frame, paint_box
     from portrait_anim.encode import VideoWriter
     from portrait_anim.motion import Retargeter
     from portrait_anim.painter import Painter
@@ -58,7 +58,7 @@ def stages(portrait_path: Path, driver: Path, frames: int, precision: str) -> di
             painting = timed("network", lambda: painter.paint(x, psi))
             frame = timed(
                 "composite",
-                lambda: compose_frame(portrait, warp, paint_crop(warp, portrait.views, portrait.plate, x, painting)[1]),
+                lambda: compose_frame(portrait, warp, paint_box(warp, portrait.views, portrait.plate, x, painting)[1]),
             )
             timed("encode", lambda: writer.write(frame))
     return {name: 1000 * seconds / len(images) for name, seconds in spent.items()}

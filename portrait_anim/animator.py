@@ -1,9 +1,12 @@
 """The whole way from photos and driver to video. `Animator.animate` is what the command calls."""
 
-import queue
-import threading
+import os
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +20,7 @@ from .motion import Retargeter
 from .tracking import MotionTrack, track_video
 from .video import FrameReader
 
+PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
 TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
 
 
@@ -109,7 +113,9 @@ class Animator:
             raise UsageError("Faces are counted from 1, the largest.")
         output = check_output(output if output is not None else default_output(images[0], driver), force)
         warnings: list[str] = []
-        warm_up = _InBackground(self._warm_up)  # torch and weights load while the portrait and driver are read
+        warm_up = ThreadPoolExecutor(1).submit(
+            self._warm_up
+        )  # torch and weights load while the portrait and driver are read
         reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
 
         progress(Progress("portrait", 0, len(images)))
@@ -123,12 +129,12 @@ class Animator:
 
         portrait = portraits[0]
         targets = Retargeter(track, portrait.views[0].landmarks, motion, strength, only, reference_frame, smooth)
-        fps = track.fps
+        rate = track.fps
         del track  # of a long clip the smoothed motion is kept, not the raw one, too
         size = portrait.photo.shape[1::-1]
         sound = driver if audio and reader.info.has_audio else None
         tags = {"comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."}
-        with VideoWriter(output, size, fps, crf, sound, reader.start, tags) as writer:
+        with VideoWriter(output, size, rate, crf, sound, reader.start, tags) as writer:
             for done, frame in enumerate(self._frames(portraits, targets, painter), 1):
                 writer.write(frame)
                 progress(Progress("frames", done, len(targets)))
@@ -139,7 +145,7 @@ class Animator:
             "frames": end_time - tracked,
             "total": end_time - begin,
         }
-        return Result(output, size, fps, len(targets), warnings + reader.warnings + writer.warnings, timings)
+        return Result(output, size, rate, len(targets), warnings + reader.warnings + writer.warnings, timings)
 
     # ---------------------------------------------------------------- stages
 
@@ -185,83 +191,60 @@ class Animator:
         return state
 
     def _frames(self, portraits: list, targets: Retargeter, painter) -> Iterator[np.ndarray]:
-        """The finished frames. Warping, painting and compositing overlap in threads: native code frees the GIL."""
-        from .compose import compose_frame, paint_crop
-        from .warp import condition
+        """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native
+        code frees the GIL, and libraries that each used all cores for a frame would only wait for one another."""
+        from .compose import compose_frame, paint_box
+        from .warp import CROP, condition
 
         portrait = portraits[0]
         warper = portrait.warper()
         psi = painter.person([p.views[0] for p in portraits]) if painter else None
 
-        def warped() -> Iterator[tuple]:
-            for t in range(len(targets)):
-                target = targets[t]
-                warp = warper.warp(target)
-                yield warp, condition(warp, portrait.views, portrait.plate, target)
+        # The networks see only the head with the hair around it: the rest of the crop the warp does right. One box for
+        # all frames, on the grid of their strides: they must not answer to where it lies.
+        low, high = np.split(np.clip(targets.extent(PAINT_MARGIN), 0, CROP), 2)
+        box = (*(np.floor(low / 16) * 16).astype(int).tolist(), *(np.ceil(high / 16) * 16).astype(int).tolist())
 
-        def painted() -> Iterator[tuple]:
-            for warp, x in _ahead(warped()):
-                yield warp, x, painter.paint(x, psi) if painter else None
+        def make(t: int) -> np.ndarray:
+            target = targets[t]
+            warp = warper.warp(target)
+            x = condition(warp, portrait.views, portrait.plate, target)
+            painting = painter.paint(x[box[1] : box[3], box[0] : box[2]], psi) if painter else None
+            _, added = paint_box(warp, portrait.views, portrait.plate, x, painting, box)
+            return compose_frame(portrait, warp, added, box)
 
-        for warp, x, painting in _ahead(painted()):
-            _, added = paint_crop(warp, portrait.views, portrait.plate, x, painting)
-            yield compose_frame(portrait, warp, added)
-
-
-class _InBackground:
-    """A call in a thread; result() waits, and raises what it raised."""
-
-    def __init__(self, call: Callable):
-        self._outcome: queue.Queue = queue.Queue(1)
-        threading.Thread(target=self._run, args=(call,), daemon=True).start()
-
-    def _run(self, call: Callable) -> None:
+        workers = _cores()
+        pending: deque[Future] = deque()
+        pool = ThreadPoolExecutor(workers)
         try:
-            self._outcome.put((call(), None))
-        except BaseException as error:
-            self._outcome.put((None, error))
-
-    def result(self):
-        value, error = self._outcome.get()
-        if error is not None:
-            raise error
-        return value
-
-
-def _ahead(items: Iterable, depth: int = 2) -> Iterator:
-    """Yield items computed in a thread, at most `depth` ahead; errors come through, and leaving early stops it."""
-    ready: queue.Queue = queue.Queue(depth)
-    stop = threading.Event()
-    end = object()
-
-    def put(value) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(value, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def run() -> None:
-        try:
-            for item in items:
-                if not put((item, None)):
-                    break
-            put((end, None))
-        except BaseException as error:
-            put((end, error))
+            with _single_threaded_libraries():
+                for t in range(len(targets)):
+                    pending.append(pool.submit(make, t))
+                    if len(pending) > workers:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
         finally:
-            getattr(items, "close", lambda: None)()
+            pool.shutdown(cancel_futures=True)
 
-    threading.Thread(target=run, daemon=True).start()
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _single_threaded_libraries() -> Iterator[None]:
+    import cv2
+
+    torch = sys.modules.get("torch")  # not loaded when there are no weights
+    before = cv2.getNumThreads(), torch and torch.get_num_threads()
+    cv2.setNumThreads(1)
+    if torch:
+        torch.set_num_threads(1)
     try:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is end:
-                return
-            yield item
+        yield
     finally:
-        stop.set()
+        cv2.setNumThreads(before[0])
+        if torch:
+            torch.set_num_threads(before[1])

@@ -1,92 +1,109 @@
 """From warp and painting to the picture: in the crop, and at the photo's own resolution."""
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
 from .networks import Painting
 from .portrait import Portrait
-from .warp import CROP, View, Warp, over, sample
+from .warp import CROP, UNSEEN, View, Warp, over, sample
 
-_BORDER = 20  # px of the crop over which the painting's say goes to nothing, so that the crop has no edge
-
-
-def _window() -> np.ndarray:
-    ramp = np.clip((np.minimum(np.arange(CROP), np.arange(CROP)[::-1]) + 0.5) / _BORDER, 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    return (ramp[:, None] * ramp[None]).astype(np.float32)
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in px of the crop
+WHOLE: Box = (0, 0, CROP, CROP)
+_BORDER = 16  # px over which the painting's say goes to nothing, so that its box has no edge
 
 
-WINDOW = _window()  # (256, 256), 0 at the crop's border, 1 inside
+@lru_cache(maxsize=8)
+def window(box: Box = WHOLE) -> np.ndarray:
+    """Weight (h, w) float32 of the painting in its box: 0 at the border, 1 inside."""
+    x0, y0, x1, y1 = box
+    ramps = []
+    for side in (y1 - y0, x1 - x0):
+        ramp = np.clip((np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5) / _BORDER, 0, 1)
+        ramps.append(ramp * ramp * (3 - 2 * ramp))
+    return (ramps[0][:, None] * ramps[1][None]).astype(np.float32)
 
 
-def crop_slice(warp: Warp) -> tuple[slice, slice]:
-    """Where the crop lies in the warp's arrays."""
-    x0, y0 = warp.frame[:2]
-    return np.s_[-y0 : CROP - y0, -x0 : CROP - x0]
-
-
-def paint_crop(
-    warp: Warp, views: list[View], plate: np.ndarray, x: np.ndarray, painting: Painting | None
+def paint_box(
+    warp: Warp, views: list[View], plate: np.ndarray, x: np.ndarray, painting: Painting | None, box: Box = WHOLE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The picture in the crop: the refined warp, and what the painting adds to it; (256, 256, 3) float32, -1..1.
+    """The picture in a box of the crop: the refined warp, and what the painting adds; (h, w, 3) float32, -1..1.
 
-    x: (256, 256, 13) as `condition` made it. painting: numpy arrays mask (256, 256), flow (256, 256, 2) and
-    delta (256, 256, 3), or None for the warp alone. Adds the residual flow to warp.flows, in place.
+    x: (256, 256, 13) as `condition` made it. painting: of the box, numpy arrays mask (h, w), flow (h, w, 2) and
+    delta (h, w, 3); None for the warp alone. Adds the residual flow to warp.flows, in place.
         image = m * refined + (1 - m) * (warped + delta)     (refined: the warp with the residual flow)
     """
+    x0, y0, x1, y1 = box
+    x = x[y0:y1, x0:x1]
     if painting is None:
         return x[..., :3], np.zeros_like(x[..., :3])
-    crop = crop_slice(warp)
-    residual = painting.flow * WINDOW[..., None]
-    refined = np.zeros((CROP, CROP, 3), np.float32)
+    part = np.s_[y0 - warp.frame[1] : y1 - warp.frame[1], x0 - warp.frame[0] : x1 - warp.frame[0]]
+    share = window(box)[..., None]
+    residual = painting.flow * share
+    refined = np.zeros((y1 - y0, x1 - x0, 3), np.float32)
     for n, view in enumerate(views):
         if warp.used(n):
-            warp.flows[n][crop] += residual
-            refined += warp.weights[n][crop][..., None] * sample(view.image, warp.flows[n][crop])
-    refined = over(refined, x[..., 12], plate) * np.float32(1 / 127.5) - 1
-    image = painting.mask[..., None] * (refined - x[..., :3] - painting.delta) + x[..., :3] + painting.delta
-    return refined, (np.clip(image, -1, 1) - refined) * WINDOW[..., None]
+            warp.flows[n][part] += residual
+            refined += warp.weights[n][part][..., None] * sample(view.image, warp.flows[n][part])
+    refined = over(refined, x[..., 12], plate[y0:y1, x0:x1]) * np.float32(1 / 127.5) - 1
+    painted = x[..., :3] + painting.delta
+    image = painting.mask[..., None] * (refined - painted) + painted
+    return refined, (np.clip(image, -1, 1) - refined) * share
 
 
-def compose_frame(portrait: Portrait, warp: Warp, added: np.ndarray) -> np.ndarray:
-    """The whole photo with the moved head, (H, W, 3) uint8. warp: with its residual flow; added: of paint_crop.
+def compose_frame(portrait: Portrait, warp: Warp, added: np.ndarray, box: Box = WHOLE) -> np.ndarray:
+    """The whole photo with the moved head, (H, W, 3) uint8. warp: with its residual flow; added: of paint_box.
 
     The photo is sampled once at its own resolution; only what the painting adds comes from the crop's 256 px.
     """
-    region = portrait.region
+    region, scale = portrait.region, portrait.scale
     x0, y0, x1, y1 = region.box
-    size = (x1 - x0, y1 - y0)
-    to_region = portrait.corner - (x0, y0)
-    # Frame px of a region px: the small maps are enlarged with it.
-    scale = portrait.scale
-    offset = (np.array([x0, y0]) - portrait.corner) * scale - warp.frame[:2] + (scale - 1) / 2
-    enlarge = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
-    grow = lambda a: cv2.warpAffine(
-        a, enlarge, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-    )
+    everywhere = (0, 0, x1 - x0, y1 - y0)
+    origin = (portrait.corner - (x0, y0)).astype(np.float32)  # of the crop in the region
 
-    picture = None
-    for n in range(len(warp.flows)):
-        if not warp.used(n):
-            continue
-        flow = warp.flows[n]
-        if n == 1:  # the mirrored photo: the same pixels, read from the other side of the crop
-            flow = np.stack([CROP - flow[..., 0], flow[..., 1]], -1)
-        points = grow(flow * np.float32(1 / scale) + (to_region - 0.5).astype(np.float32))
-        moved = cv2.remap(region.rgba[n], points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        if picture is None:
-            picture = moved
-        else:
-            share = grow(warp.weights[n])
-            picture = cv2.blendLinear(picture, moved, 1 - share, share)
-    alpha = picture[..., 3].astype(np.float32) * np.float32(1 / 255)
-    background = (1 - alpha) * (1 - grow(warp.face))
+    def in_region(part: Box) -> Box:
+        """Pixels of the region that a box of the crop covers."""
+        low = np.floor(np.array(part[:2]) / scale + origin).astype(int)
+        high = np.ceil(np.array(part[2:]) / scale + origin).astype(int)
+        return (*np.clip(low, 0, everywhere[2:]).tolist(), *np.clip(high, 0, everywhere[2:]).tolist())
+
+    def grow(small: np.ndarray, corner: tuple = warp.frame[:2], to: Box = everywhere, mode=cv2.BORDER_REPLICATE):
+        """A map of the crop's resolution, its upper left pixel at `corner` of the crop, over a part of the region."""
+        offset = (np.array(to[:2]) - origin) * scale - corner + (scale - 1) / 2
+        matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
+        size = (to[2] - to[0], to[3] - to[1])
+        return cv2.warpAffine(small, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=mode)
+
+    def fetch(view: int, corner: tuple = warp.frame[:2], to: Box = everywhere) -> np.ndarray:
+        """The pixels of a view's photo moved to a part of the region, (h, w, 4)."""
+        i, j = corner[1] - warp.frame[1], corner[0] - warp.frame[0]
+        flow = warp.flows[view][i:, j:] * np.float32(1 / scale)
+        if view == 1:  # the mirrored photo: the same pixels, read from the other side of the crop
+            flow[..., 0] = CROP / scale - flow[..., 0]
+        points = grow(flow + (origin - np.float32(0.5)), corner, to)
+        return cv2.remap(region.rgba[view], points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    picture = fetch(0)
+    for n in range(1, len(warp.flows)):
+        if warp.used(n):
+            x, y, width, height = cv2.boundingRect((warp.weights[n] > UNSEEN).astype(np.uint8))
+            corner = (x + warp.frame[0], y + warp.frame[1])
+            to = in_region((*corner, corner[0] + width, corner[1] + height))
+            if to[0] < to[2] and to[1] < to[3]:
+                share = grow(warp.weights[n][y:, x:], corner, to)
+                part = picture[to[1] : to[3], to[0] : to[2]]
+                part[:] = cv2.blendLinear(part.copy(), fetch(n, corner, to), 1 - share, share)
+    background = (1 - grow(warp.face)) * (1 - region.hold)
+    background -= cv2.multiply(picture[..., 3], background, scale=1 / 255, dtype=cv2.CV_32F)
     picture = cv2.blendLinear(cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB), region.plate, 1 - background, background)
-    if added.any():
-        padded = np.zeros((*warp.face.shape, 3), np.float32)
-        padded[crop_slice(warp)] = added * np.float32(127.5)
-        picture = cv2.add(picture, grow(padded), dtype=cv2.CV_8U)
-    picture = cv2.blendLinear(picture, np.ascontiguousarray(portrait.photo[y0:y1, x0:x1]), 1 - region.hold, region.hold)
+    to = in_region(box)
+    if added.any() and to[0] < to[2] and to[1] < to[3]:
+        part = picture[to[1] : to[3], to[0] : to[2]]
+        part[:] = cv2.add(part, grow(added * np.float32(127.5), box[:2], to, cv2.BORDER_CONSTANT), dtype=cv2.CV_8U)
+    if region.hold.any():
+        photo = np.ascontiguousarray(portrait.photo[y0:y1, x0:x1])
+        picture = cv2.blendLinear(picture, photo, 1 - region.hold, region.hold)
     frame = portrait.photo.copy()
     frame[y0:y1, x0:x1] = picture
     return frame

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from . import layers
-from .compose import paint_crop
+from .compose import paint_box
 from .errors import InputError
 from .mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, draw_landmarks, openness
 from .painter import Painter
@@ -68,7 +68,7 @@ def reenact(pair: Pair, painter: Painter | None) -> tuple[np.ndarray, np.ndarray
     if painter is not None:
         photos = [canvas] + [View(pair.shard.image(t), p, canvas.matte) for t, p in zip(pair.sources[1:], points[1:-1])]
         painting = painter.paint(x, painter.person(photos))
-    refined, added = paint_crop(warp, views, plate, x, painting)
+    refined, added = paint_box(warp, views, plate, x, painting)
     return _to_uint8(x[..., :3]), _to_uint8(refined + added), x
 
 

@@ -1,6 +1,6 @@
 """What meta-learning and fine-tuning minimise, on crops of the conditioned frame.
 
-The composite here is the differentiable twin of `compose.compose_crop`, which runs when animating.
+The composite here is the differentiable twin of `compose.paint_box`, which runs when animating.
 """
 
 from dataclasses import dataclass

@@ -20,6 +20,7 @@ from .mesh import (
     MEAN_FACE,
     N_LANDMARKS,
     OUTER_LIPS,
+    OVAL,
     RIGHT_EYE,
     RIGHT_IRIS,
     RIGID,  # fmt: skip
@@ -157,6 +158,16 @@ class Retargeter:
         """Target landmarks (478, 3) of frame t."""
         shape = self._expression(self._shapes[t].astype(np.float64))
         return self._scale[t] * shape @ self._rotation[t].T + self._shift[t]
+
+    def extent(self, margin: float) -> tuple[float, float, float, float]:
+        """Box (x0, y0, x1, y1) that holds the face's oval, enlarged by `margin`, in every frame."""
+        oval = self._own[OVAL]
+        oval = oval.mean(0) + (oval - oval.mean(0)) * margin
+        low, high = np.full(2, np.inf), np.full(2, -np.inf)
+        for scale, rotation, shift in zip(self._scale, self._rotation, self._shift):
+            points = (scale * oval @ rotation.T + shift)[:, :2]
+            low, high = np.minimum(low, points.min(0)), np.maximum(high, points.max(0))
+        return (*low.tolist(), *high.tolist())
 
     # ---------------------------------------------------------------- choice of the reference
 

@@ -63,7 +63,9 @@ class Painter:
 
     @torch.inference_mode()
     def paint(self, x: np.ndarray, psi: torch.Tensor) -> Painting:
-        """One frame: x (256, 256, 13) of `condition` gives mask (256, 256), flow (256, 256, 2), delta (256, 256, 3)."""
+        """x (h, w, 13) of `condition`, or a box of it with sides and place in multiples of 16 px, gives mask (h, w),
+        flow (h, w, 2) and delta (h, w, 3)."""
+        x = np.ascontiguousarray(x)
         painting = self._generator(torch.from_numpy(x)[None].permute(0, 3, 1, 2).to(self.device, self.dtype), psi)
         mask, flow, delta = (p[0].permute(1, 2, 0).float().cpu().numpy() for p in painting)
         return Painting(mask[..., 0], flow, delta)

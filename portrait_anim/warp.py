@@ -13,6 +13,7 @@ from .layers import push_pull
 from .mesh import EYE, LABELS, MOUTH, RING, HeadMesh
 
 CROP = 256  # px: side of the crop the networks work on
+UNSEEN = 0.01  # a view whose share is nowhere larger is left out
 N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, warped matte 1
 
 
@@ -48,7 +49,7 @@ class View:
 class Warp:
     """One frame's backward flow per view, over `frame` (x0, y0, x1, y1) in crop px; H = y1-y0, W = x1-x0.
 
-    flows: (V, H, W, 2) float32, where in the view (px of its crop) each pixel comes from.
+    flows: (V, H, W, 2) float32, where in the view (px of its crop) each pixel comes from; 0 if the view is not used.
     weights: (V, H, W) float32, share of each view, sum 1. face: (H, W) float32, soft coverage of the face.
     maps: (H, W, 6) float32: mouth interior, eye interior, ring depth, log stretch, facing, share of other views.
     """
@@ -61,7 +62,7 @@ class Warp:
 
     def used(self, view: int) -> bool:
         """Whether a view is seen in this frame at all; the first, the canvas, always is."""
-        return view == 0 or bool(self.weights[view].max() > 0.01)
+        return view == 0 or bool(self.weights[view].max() > UNSEEN)
 
 
 _NEAR = np.exp(-((mesh.MEAN_FACE[:468, None] - mesh.MEAN_FACE[None, :468]) ** 2).sum(-1) / (2 * 0.12**2)).astype(
@@ -139,27 +140,29 @@ class Warper:
         share = self._shares(vertices)
         best = share[:, :-1].argmax(0)
         ids = mesh.rasterise(vertices, self.frame)
-        flows = np.empty((len(self.views), *ids.shape, 2), np.float32)
+        weights = np.empty((len(self.views), *ids.shape), np.float32)
+        for n in range(1, len(self.views)):
+            used = share[n].max() > 0.01
+            weights[n] = cv2.GaussianBlur(np.take(share[n], ids, mode="wrap"), (0, 0), 2.0) if used else 0
+        weights[0] = 1 - weights[1:].sum(0)
+        face = np.take(self._is_face, ids, mode="wrap")
+        flows = np.zeros((len(self.views), *ids.shape, 2), np.float32)
         stretch = []
         for n, view in enumerate(self.views):
             maps, area = mesh.triangle_maps(vertices, view.mesh.vertices)
             stretch.append(np.clip(np.log(np.maximum(area, 1e-2)), -3, 3) / 3)
+            if n and weights[n].max() <= UNSEEN:
+                continue
             m = np.take(maps, ids, axis=0, mode="wrap")  # -1 takes the last row
             flows[n, ..., 0] = m[..., 0] * self._x + m[..., 1] * self._y + m[..., 4]
             flows[n, ..., 1] = m[..., 2] * self._x + m[..., 3] * self._y + m[..., 5]
-        self._table[:-1, 3] = np.choose(best, stretch)
-        self._table[:-1, 4] = np.choose(best, self._facing)
-        self._table[:-1, 5] = 1 - share[0, :-1]
-        maps = np.take(self._table, ids, axis=0, mode="wrap")
-        weights = np.empty((len(self.views), *ids.shape), np.float32)
-        for n in range(1, len(self.views)):
-            weights[n] = cv2.GaussianBlur(np.take(share[n], ids, mode="wrap"), (0, 0), 2.0)
-        weights[0] = 1 - weights[1:].sum(0)
-        # The face's own edge against the plate, softened: a hard maximum with the matte would be jagged.
-        face = np.take(self._is_face, ids, mode="wrap")
-        for n in range(len(self.views)):
-            if n == 0 or weights[n].max() > 0.01:
-                self._smooth_shell(flows[n], 1 - face)
+            self._smooth_shell(flows[n], 1 - face)
+        table = self._table.copy()  # frames are made in several threads
+        table[:-1, 3] = np.choose(best, stretch)
+        table[:-1, 4] = np.choose(best, self._facing)
+        table[:-1, 5] = 1 - share[0, :-1]
+        maps = np.take(table, ids, axis=0, mode="wrap")
+        # The face's own edge against the plate is softened: a hard maximum with the matte would be jagged.
         return Warp(self.frame, flows, weights, cv2.GaussianBlur(face, (0, 0), 1.0), maps)
 
     def _smooth_shell(self, flow: np.ndarray, shell: np.ndarray) -> None:

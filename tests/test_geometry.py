@@ -6,7 +6,7 @@ import torch
 from conftest import ASTRONAUT, MONA_LISA
 
 from portrait_anim import losses, mesh
-from portrait_anim.compose import WINDOW, compose_frame, paint_crop
+from portrait_anim.compose import compose_frame, paint_box, window
 from portrait_anim.mesh import EDGES, FLIP, LABELS, MEAN_FACE, RING, TRIANGLES, HeadMesh
 from portrait_anim.networks import Painting
 from portrait_anim.portrait import Portrait
@@ -123,8 +123,8 @@ def test_the_two_composites_agree(portrait):
     }
     painting = Painting(torch.from_numpy(mask)[None, None], channels_first(flow)[None], channels_first(delta)[None])
     expected = losses.compose(batch, painting).image[0].permute(1, 2, 0).numpy()
-    refined, added = paint_crop(warp, portrait.views, portrait.plate, x, Painting(mask, flow, delta))
-    inside = WINDOW > 0.999
+    refined, added = paint_box(warp, portrait.views, portrait.plate, x, Painting(mask, flow, delta))
+    inside = window() > 0.999
     difference = np.abs(refined + added - np.clip(expected, -1, 1))[inside]
     assert difference.mean() < 0.01 and np.quantile(difference, 0.99) < 0.05  # remap rounds positions to 1/32 px
 
@@ -140,7 +140,7 @@ def test_a_painting_that_changes_nothing_is_the_warp(portrait):
     for painting in (None, nothing):
         warp = portrait.warper().warp(target)
         x = condition(warp, portrait.views, portrait.plate, target)
-        _, added = paint_crop(warp, portrait.views, portrait.plate, x, painting)
+        _, added = paint_box(warp, portrait.views, portrait.plate, x, painting)
         frames.append(compose_frame(portrait, warp, added).astype(int))
     assert np.abs(frames[0] - frames[1]).max() <= 1
 
