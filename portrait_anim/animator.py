@@ -17,7 +17,7 @@ from . import weights as weights_file
 from .encode import VideoWriter, check_output
 from .errors import UsageError
 from .motion import Retargeter
-from .tracking import MotionTrack, track_video
+from .tracking import MotionTrack, check_tracker, track_video
 from .video import FrameReader
 
 PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
@@ -80,6 +80,7 @@ class Animator:
         force: bool = False,
         face: int = 1,
         driver_face: int = 1,
+        tracker: str = "mediapipe",
         motion: str = "relative",
         strength: float = 1.0,
         only: tuple[str, ...] = (),
@@ -107,6 +108,7 @@ class Animator:
             raise UsageError(f"--max-size {max_size} is out of range; choose 16 to 8192 px.")
         if not 0 <= crf <= 51:
             raise UsageError(f"--crf {crf} is out of range; choose 0 (lossless) to 51 (worst).")
+        check_tracker(tracker)
         if background not in ("still", "warp"):
             raise UsageError(f"--background {background} is not known; choose still or warp.")
         if face < 1 or driver_face < 1:
@@ -119,9 +121,9 @@ class Animator:
         reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
 
         progress(Progress("portrait", 0, len(images)))
-        portraits = self._load_portraits(images, face, max_size, background, warnings, progress)
+        portraits = self._load_portraits(images, face, max_size, background, tracker, warnings, progress)
         ready = time.perf_counter()
-        track = self._track(reader, driver, driver_face, warnings, progress)
+        track = self._track(reader, driver, driver_face, tracker, warnings, progress)
         tracked = time.perf_counter()
         painter = warm_up.result()
         if painter is None:
@@ -161,12 +163,12 @@ class Animator:
             painter.paint(np.zeros((CROP, CROP, N_CHANNELS), np.float32), psi)
         return painter
 
-    def _load_portraits(self, images, face, max_size, background, warnings, progress) -> list:
+    def _load_portraits(self, images, face, max_size, background, tracker, warnings, progress) -> list:
         from .portrait import Portrait
 
         portraits = []
         for number, image in enumerate(images):
-            portrait = Portrait.load(image, face if number == 0 else 1, max_size, background)
+            portrait = Portrait.load(image, face if number == 0 else 1, max_size, background, tracker)
             if portrait.n_faces > 1:
                 warnings.append(
                     f"{image}: shows {portrait.n_faces} faces, used number {face if number == 0 else 1} by size."
@@ -175,9 +177,9 @@ class Animator:
             progress(Progress("portrait", number + 1, len(images)))
         return portraits
 
-    def _track(self, reader, driver, face, warnings, progress) -> MotionTrack:
+    def _track(self, reader, driver, face, tracker, warnings, progress) -> MotionTrack:
         with reader:
-            for state in track_video(reader, reader.fps, str(driver), face):
+            for state in track_video(reader, reader.fps, str(driver), face, tracker):
                 if isinstance(state, MotionTrack):
                     break
                 progress(Progress("driver", state, reader.expected_frames))

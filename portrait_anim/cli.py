@@ -53,6 +53,13 @@ def animate(
     driver_face: Annotated[
         int, typer.Option(help="Which face of the driver, 1 is the largest.", rich_help_panel="Faces")
     ] = 1,
+    tracker: Annotated[
+        str,
+        typer.Option(
+            help="mediapipe, or face-alignment for faces it misses (slow; downloads its networks at first use).",
+            rich_help_panel="Faces",
+        ),
+    ] = "mediapipe",
     motion: Annotated[
         str,
         typer.Option(
@@ -116,7 +123,8 @@ def animate(
     display = _Display(quiet)
     with display:
         result = Animator(weights, device, precision).animate(
-            images, driver, output, force=force, face=face, driver_face=driver_face, motion=motion, strength=strength,
+            images, driver, output, force=force, face=face, driver_face=driver_face, tracker=tracker,
+            motion=motion, strength=strength,
             only=tuple(only or ()), smooth=smooth, reference_frame=reference_frame, start=start, end=end, fps=fps,
             max_size=max_size, background=background, audio=audio, crf=crf, progress=display.progress,
         )  # fmt: skip

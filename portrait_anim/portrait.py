@@ -130,10 +130,17 @@ class Portrait:
         self.region.rgba.append(self._relit(self.views[1].gain[:, ::-1]))
 
     @classmethod
-    def load(cls, path: str | Path, face: int = 1, max_size: int = 1280, background: str = "still") -> "Portrait":
+    def load(
+        cls,
+        path: str | Path,
+        face: int = 1,
+        max_size: int = 1280,
+        background: str = "still",
+        tracker: str = "mediapipe",
+    ) -> "Portrait":
         """Load a photo and find its face: 1 is the largest, 2 the next. Raises InputError or UsageError."""
         photo = fit_size(load_photo(path), max_size)
-        faces = find_faces(photo) if min(photo.shape[:2]) >= MIN_FACE else []
+        faces = find_faces(photo, tracker) if min(photo.shape[:2]) >= MIN_FACE else []
         if not faces:
             raise InputError(
                 f"{path}: no face found; use a photo that shows one face clearly, not too small or turned away."

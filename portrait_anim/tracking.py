@@ -1,17 +1,19 @@
 """Find faces and their landmarks, in photos and along videos."""
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, UsageError
 
+TRACKERS = ("mediapipe", "face-alignment")
 MAX_FACES = 6
 HOLD_SECONDS = 0.5  # a lost face keeps its last pose this long before and after it is sought
 
@@ -91,32 +93,46 @@ class MediaPipeTracker:
 
 
 class FaceAlignmentTracker:
-    """The 68 points of `face-alignment` (2DFAN/3DFAN). Its networks are downloaded at first use."""
+    """The 68 points of `face-alignment` (3DFAN), completed to 478 by the shape model. Slow, and its networks are
+    downloaded at first use, but it finds faces that MediaPipe misses. Irises are placed by the shape, not seen."""
 
     def __init__(self, device: str = "cpu"):
         with quiet_stderr():
             import face_alignment
         kind = face_alignment.LandmarksType.THREE_D
         try:
-            self._net = face_alignment.FaceAlignment(kind, device=device, compile=False)
+            with quiet_stderr(), redirect_stdout(io.StringIO()):
+                self._net = face_alignment.FaceAlignment(kind, device=device, compile=False)
         except Exception as error:  # urllib's, torch.hub's and the disk's own kinds
             raise InputError(
                 "The face-alignment tracker downloads its networks at first use and could not "
-                f"({type(error).__name__}): connect once, or use the default tracker, mediapipe."
+                f"({type(error).__name__}): connect once, or use --tracker mediapipe."
             ) from error
 
-    def points(self, image: np.ndarray) -> list[np.ndarray]:
-        """The 68 points (68, 3) in px of every face, largest first."""
+    def faces(self, image: np.ndarray) -> list[Face]:
+        from .shape_model import fit_68
+
         found = self._net.get_landmarks(image) or []
-        return sorted((p.astype(np.float64) for p in found), key=lambda p: -np.prod(np.ptp(p[:, :2], axis=0)))
+        return sorted((Face(fit_68(p.astype(np.float64))) for p in found), key=lambda f: -f.size)
+
+    def close(self) -> None:
+        pass
 
 
-def find_faces(image: np.ndarray) -> list[Face]:
+def check_tracker(tracker: str) -> None:
+    """Raises UsageError for an unknown name."""
+    if tracker not in TRACKERS:
+        raise UsageError(f"--tracker {tracker} is not known; choose {' or '.join(TRACKERS)}.")
+
+
+def find_faces(image: np.ndarray, tracker: str = "mediapipe") -> list[Face]:
     """All faces of a photo (H, W, 3) uint8 RGB, largest first; [] without one.
 
     MediaPipe's detector sees an image in 128 px and misses small faces. So the photo is searched whole and in
     overlapping tiles of half its size, and when that finds nothing in ever smaller tiles and with less certainty.
     """
+    if tracker == "face-alignment":
+        return FaceAlignmentTracker().faces(image)
     for parts, min_confidence in (((1, 2), 0.5), ((4,), 0.5), ((8,), 0.5), ((1, 2), 0.2)):
         tracker = MediaPipeTracker(min_confidence=min_confidence)
         try:
@@ -168,48 +184,46 @@ class MotionTrack:
         return [(int(a), int(b) - 1) for a, b in edges.reshape(-1, 2)]
 
 
-def track_video(frames: Iterable[np.ndarray], fps: Fraction, name: str, face: int = 1) -> Iterator[MotionTrack | int]:
+def track_video(
+    frames: Iterable[np.ndarray], fps: Fraction, name: str, face: int = 1, tracker: str = "mediapipe"
+) -> Iterator[MotionTrack | int]:
     """Follow one face through frames (H, W, 3) uint8 RGB: yields the number of frames done, then the MotionTrack.
 
     face: 1 is the largest in the first frame that shows any, 2 the next. Raises InputError when no frame shows it.
     """
+    slow = FaceAlignmentTracker() if tracker == "face-alignment" else None
+    search = slow or MediaPipeTracker()
+    follow: Tracker | None = None
     points: list[np.ndarray | None] = []
-    tracker, last, size = None, None, (0, 0)
-    for image in frames:
-        size = image.shape[1::-1]
-        if tracker is None:
-            found = find_faces(image) if not points else _first_faces(image)
-            if found:
-                if face > len(found):
-                    raise InputError(
-                        f"{name}: --driver-face {face} was asked for, but frame {len(points)} shows {len(found)} "
-                        f"face{'s'[: len(found) > 1]}; choose 1 to {len(found)}."
-                    )
-                last = found[face - 1]
-                tracker = MediaPipeTracker(video=True, max_faces=1 if len(found) == 1 else MAX_FACES)
-        here = None
-        if tracker is not None:
-            near = [f for f in tracker.faces(image) if np.linalg.norm(f.centre - last.centre) < 1.5 * last.size]
-            here = min(near, key=lambda f: np.linalg.norm(f.centre - last.centre), default=None)
-            last = here or last
-        points.append(None if here is None else here.landmarks.astype(np.float32))
-        yield len(points)
-    if tracker is not None:
-        tracker.close()
+    last, size = None, (0, 0)
+    try:
+        for image in frames:
+            size = image.shape[1::-1]
+            if follow is None:
+                found = search.faces(image) or ([] if points else find_faces(image, tracker))
+                if found:
+                    if face > len(found):
+                        raise InputError(
+                            f"{name}: --driver-face {face} was asked for, but frame {len(points)} shows {len(found)} "
+                            f"face{'s'[: len(found) > 1]}; choose 1 to {len(found)}."
+                        )
+                    last = found[face - 1]
+                    follow = slow or MediaPipeTracker(video=True, max_faces=1 if len(found) == 1 else MAX_FACES)
+            here = None
+            if follow is not None:
+                near = [f for f in follow.faces(image) if np.linalg.norm(f.centre - last.centre) < 1.5 * last.size]
+                here = min(near, key=lambda f: np.linalg.norm(f.centre - last.centre), default=None)
+                last = here or last
+            points.append(None if here is None else here.landmarks.astype(np.float32))
+            yield len(points)
+    finally:
+        for used in {search, follow} - {None}:
+            used.close()
     if not any(p is not None for p in points):
         raise InputError(
             f"{name}: no face found in any of its {len(points)} frames; use a clip that shows one face clearly."
         )
     yield fill_gaps(points, size, fps)
-
-
-def _first_faces(image: np.ndarray) -> list[Face]:
-    """A quicker search for frames after the first, while no face has been seen yet."""
-    tracker = MediaPipeTracker()
-    try:
-        return tracker.faces(image)
-    finally:
-        tracker.close()
 
 
 def fill_gaps(points: list[np.ndarray | None], size: tuple[int, int], fps: Fraction) -> MotionTrack:

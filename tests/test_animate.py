@@ -282,6 +282,7 @@ def test_unusable_drivers(junk, clip):
         (["--device", "tpu"], 2, "--device"),
         (["--precision", "fp8"], 2, "--precision"),
         (["--background", "beach"], 2, "--background"),
+        (["--tracker", "dlib"], 2, "--tracker"),
         (["--start", "99"], 3, "99"),
         (["--start", "3", "--end", "2"], 2, "end"),
         (["--fps", "0"], 2, "frame rate"),
