@@ -50,16 +50,14 @@ def stages(portrait_path: Path, driver: Path, frames: int, precision: str) -> di
     with tempfile.TemporaryDirectory() as folder, VideoWriter(Path(folder) / "x.mp4", size, reader.fps) as writer:
         for t in range(-3, len(targets)):  # three rounds to warm up
             if t == 0:
-                for name in ("warp", "condition", "network", "composite", "encode"):
+                for name in ("warp", "condition", "network", "paint", "composite", "encode"):
                     spent[name] = 0.0
             target = timed("retarget", lambda: targets[max(t, 0)])
             warp = timed("warp", lambda: warper.warp(target))
             x = timed("condition", lambda: condition(warp, portrait.views, portrait.plate, target))
             painting = timed("network", lambda: painter.paint(x, psi))
-            frame = timed(
-                "composite",
-                lambda: compose_frame(portrait, warp, paint_box(warp, portrait.views, portrait.plate, x, painting)[1]),
-            )
+            refined, added = timed("paint", lambda: paint_box(warp, portrait.views, portrait.plate, x, painting))
+            frame = timed("composite", lambda: compose_frame(portrait, warp, refined, added))
             timed("encode", lambda: writer.write(frame))
     return {name: 1000 * seconds / len(images) for name, seconds in spent.items()}
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import weights as weights_file
 from .encode import VideoWriter, check_output
-from .errors import UsageError
+from .errors import OutputError, UsageError
 from .motion import Retargeter
 from .tracking import MotionTrack, check_tracker, track_video
 from .video import FrameReader
@@ -114,6 +114,9 @@ class Animator:
         if face < 1 or driver_face < 1:
             raise UsageError("Faces are counted from 1, the largest.")
         output = check_output(output if output is not None else default_output(images[0], driver), force)
+        for source in (*images, Path(driver)):
+            if output.exists() and source.exists() and output.samefile(source):
+                raise OutputError(f"{output}: is also an input; give the output another name.")
         warnings: list[str] = []
         warm_up = ThreadPoolExecutor(1).submit(
             self._warm_up
@@ -212,8 +215,8 @@ class Animator:
             warp = warper.warp(target)
             x = condition(warp, portrait.views, portrait.plate, target)
             painting = painter.paint(x[box[1] : box[3], box[0] : box[2]], psi) if painter else None
-            _, added = paint_box(warp, portrait.views, portrait.plate, x, painting, box)
-            return compose_frame(portrait, warp, added, box)
+            refined, added = paint_box(warp, portrait.views, portrait.plate, x, painting, box)
+            return compose_frame(portrait, warp, refined, added, box)
 
         workers = _cores()
         pending: deque[Future] = deque()

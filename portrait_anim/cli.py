@@ -36,7 +36,12 @@ def _version(value: bool) -> None:
 
 @app.command(help=_HELP, no_args_is_help=True)
 def animate(
-    images: Annotated[list[Path], typer.Argument(help="The portrait; further photos of the same person may follow.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The portrait; more photos of the same person may follow and tell the network more about the face."
+        ),
+    ],
     driver: Annotated[Path, typer.Option("--driver", "-d", help="Clip whose head, eyes and mouth lead.")],
     output: Annotated[
         Path | None,

@@ -80,7 +80,8 @@ def test_there_is_no_seam_around_the_moving_region():
     landmarks = portrait.views[0].landmarks
     centre = landmarks.mean(0)
     warp = portrait.warper().warp((landmarks - centre) @ turn.T + centre)
-    frame = compose_frame(portrait, warp, np.zeros((256, 256, 3), np.float32)).astype(int)
+    nothing = np.zeros((256, 256, 3), np.float32)
+    frame = compose_frame(portrait, warp, nothing, nothing).astype(int)
     photo = portrait.photo.astype(int)
     assert np.abs(frame[y0:y1, x0:x1] - photo[y0:y1, x0:x1]).mean() > 3  # something moved
     height, width = photo.shape[:2]
@@ -307,6 +308,14 @@ def test_an_existing_output_is_kept_unless_forced(tmp_path, short_clip):
     assert output.read_text() == "precious"
     done = run_animate(ASTRONAUT, "-d", short_clip, "-o", output, "--force", "--max-size", "256", cwd=tmp_path)
     assert done.returncode == 0 and len(read_frames(output)) == 12
+
+
+def test_an_input_is_never_overwritten(tmp_path, short_clip):
+    copy = tmp_path / "clip.mp4"
+    copy.write_bytes(short_clip.read_bytes())
+    done = run_animate(ASTRONAUT, "-d", "clip.mp4", "-o", "clip.mp4", "--force", cwd=tmp_path)
+    assert_refused(done, 4, "clip.mp4", "also an input")
+    assert copy.read_bytes() == short_clip.read_bytes()
 
 
 def test_a_truncated_driver_gives_what_it_holds_and_a_warning(tmp_path):
