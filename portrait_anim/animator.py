@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from . import weights as weights_file
-from .encode import VideoWriter, check_output
-from .errors import OutputError, UsageError
-from .motion import Retargeter
+from .encode import VideoWriter
+from .errors import InputError, UsageError
+from .motion import Retargeter, check_motion
+from .outputs import check_apart, check_output
 from .tracking import MotionTrack, check_tracker, track_video
 from .video import FrameReader
 
@@ -47,7 +48,7 @@ class Result:
 
 def default_output(image: str | Path, driver: str | Path) -> Path:
     """<portrait>--<driver>.mp4 in the current folder."""
-    return Path(f"{Path(image).stem}--{Path(driver).stem}.mp4")
+    return Path(f"{Path(image).stem[:100]}--{Path(driver).stem[:100]}.mp4")  # a file's name has 255 bytes at most
 
 
 class Animator:
@@ -101,31 +102,35 @@ class Animator:
         Raises PortraitAnimError, and leaves nothing behind, when something is wrong.
         """
         begin = time.perf_counter()
+        if not images or any(str(path) == "" for path in (*images, driver)):
+            raise UsageError("A portrait and a driver are needed, and neither name may be empty.")
         images = [Path(image) for image in images]
-        if not images:
-            raise UsageError("No portrait was given; name at least one photo.")
         if not 16 <= max_size <= 8192:
             raise UsageError(f"--max-size {max_size} is out of range; choose 16 to 8192 px.")
         if not 0 <= crf <= 51:
             raise UsageError(f"--crf {crf} is out of range; choose 0 (lossless) to 51 (worst).")
         check_tracker(tracker)
+        check_motion(motion, strength, only)
+        if reference_frame is not None and reference_frame < 0:
+            raise UsageError(f"--reference-frame {reference_frame} is impossible; frames are counted from 0.")
         if background not in ("still", "warp"):
             raise UsageError(f"--background {background} is not known; choose still or warp.")
         if face < 1 or driver_face < 1:
             raise UsageError("Faces are counted from 1, the largest.")
         output = check_output(output if output is not None else default_output(images[0], driver), force)
-        for source in (*images, Path(driver)):
-            if output.exists() and source.exists() and output.samefile(source):
-                raise OutputError(f"{output}: is also an input; give the output another name.")
+        check_apart(output, [*images, driver, *([self._options[0]] if self._options[0] else [])])
         warnings: list[str] = []
-        warm_up = ThreadPoolExecutor(1).submit(
-            self._warm_up
-        )  # torch and weights load while the portrait and driver are read
+        weights = self._options[0]
+        if weights is not None and not Path(weights).is_file():
+            raise InputError(f"{weights}: there is no such weights file; check the path.")
+        warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
         reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
 
         progress(Progress("portrait", 0, len(images)))
         portraits = self._load_portraits(images, face, max_size, background, tracker, warnings, progress)
         ready = time.perf_counter()
+        if warm_up.done():
+            warm_up.result()  # a bad device or weights file should not wait for the driver to be tracked
         track = self._track(reader, driver, driver_face, tracker, warnings, progress)
         tracked = time.perf_counter()
         painter = warm_up.result()
@@ -139,7 +144,7 @@ class Animator:
         size = portrait.photo.shape[1::-1]
         sound = driver if audio and reader.info.has_audio else None
         tags = {"comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."}
-        with VideoWriter(output, size, rate, crf, sound, reader.start, tags) as writer:
+        with VideoWriter(output, size, rate, crf, sound, reader.start, tags, force=force) as writer:
             for done, frame in enumerate(self._frames(portraits, targets, painter), 1):
                 writer.write(frame)
                 progress(Progress("frames", done, len(targets)))
@@ -172,10 +177,8 @@ class Animator:
         portraits = []
         for number, image in enumerate(images):
             portrait = Portrait.load(image, face if number == 0 else 1, max_size, background, tracker)
-            if portrait.n_faces > 1:
-                warnings.append(
-                    f"{image}: shows {portrait.n_faces} faces, used number {face if number == 0 else 1} by size."
-                )
+            if portrait.n_faces > 1 and (face == 1 or number):
+                warnings.append(f"{image}: shows {portrait.n_faces} faces, used the largest; --face 2 takes the next.")
             portraits.append(portrait)
             progress(Progress("portrait", number + 1, len(images)))
         return portraits
@@ -186,13 +189,15 @@ class Animator:
                 if isinstance(state, MotionTrack):
                     break
                 progress(Progress("driver", state, reader.expected_frames))
+        if state.n_faces > 1 and face == 1:
+            warnings.append(
+                f"{driver}: shows {state.n_faces} faces, followed the largest; --driver-face 2 is the next."
+            )
         lost = state.lost_ranges()
         if lost:
             spans = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in lost[:8])
             more = ", ..." if len(lost) > 8 else ""
-            warnings.append(
-                f"{driver}: no face in frames {spans}{more}; the pose before was held and moved to the next."
-            )
+            warnings.append(f"{driver}: no face in frames {spans}{more}; the nearest pose was held.")
         return state
 
     def _frames(self, portraits: list, targets: Retargeter, painter) -> Iterator[np.ndarray]:

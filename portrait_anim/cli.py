@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from . import __version__
-from .errors import PortraitAnimError
+from .errors import OutputError, PortraitAnimError
 
 EXIT_INTERRUPTED = 130
 _HELP = """Bring a portrait to life: write a video in which it moves like the person in the driver clip.
@@ -37,14 +37,14 @@ def _version(value: bool) -> None:
 @app.command(help=_HELP, no_args_is_help=True)
 def animate(
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="The portrait; more photos of the same person may follow and tell the network more about the face."
         ),
     ],
-    driver: Annotated[Path, typer.Option("--driver", "-d", help="Clip whose head, eyes and mouth lead.")],
+    driver: Annotated[str, typer.Option("--driver", "-d", help="Clip whose head, eyes and mouth lead.")],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
@@ -112,7 +112,7 @@ def animate(
         typer.Option(help="H.264 quality, 0 (lossless) to 51; smaller is better and larger.", rich_help_panel="Video"),
     ] = 18,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights file. Default: the one that ships.", rich_help_panel="Run")
+        str | None, typer.Option(help="Weights file. Default: the one that ships.", rich_help_panel="Run")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Run")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel="Run")] = "auto",
@@ -129,30 +129,24 @@ def animate(
     with display:
         result = Animator(weights, device, precision).animate(
             images, driver, output, force=force, face=face, driver_face=driver_face, tracker=tracker,
-            motion=motion, strength=strength,
-            only=tuple(only or ()), smooth=smooth, reference_frame=reference_frame, start=start, end=end, fps=fps,
-            max_size=max_size, background=background, audio=audio, crf=crf, progress=display.progress,
+            motion=motion, strength=strength, only=tuple(only or ()), smooth=smooth,
+            reference_frame=reference_frame, start=start, end=end, fps=fps, max_size=max_size,
+            background=background, audio=audio, crf=crf, progress=display.progress,
         )  # fmt: skip
     if not quiet:
         for warning in result.warnings:
-            display.console.print(f"[yellow]warning:[/] {_escape(warning)}", highlight=False, soft_wrap=True)
-        width, height = result.size
-        seconds = result.timings["total"]
-        rate = result.frames / max(result.timings["frames"], 1e-9)
-        print(
-            f"{_shown(result.output)}: {width}x{height}, {result.frames} frames "
-            f"in {seconds:.1f} s ({rate:.1f} frames/s)"
-        )
+            say(f"warning: {warning}")
+        (width, height), seconds = result.size, result.timings["total"]
+        plural = "" if result.frames == 1 else "s"
+        rate = result.frames / seconds
+        made = f"{width}x{height}, {result.frames} frame{plural} in {seconds:.1f} s ({rate:.1f} frames/s)"
+        say(f"{_shown(result.output)}: {made}", sys.stdout)
 
 
 def _shown(path: Path) -> str:
     """The path as one would type it from here."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 class _Display:
@@ -194,39 +188,78 @@ class _Display:
                 self._tasks[step.stage] = self._bars.add_task(self._TITLES[step.stage], total=step.total, rate="")
             self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, rate=rate)
         elif step.done == step.total:
-            self.console.print(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate})", highlight=False)
+            say(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate})")
+
+
+def say(text: str, stream=None) -> None:
+    """A line on stderr, or the stream given. A reader that has gone or a full disk must not fail a run that works.
+
+    Control characters of file names are shown escaped: they could move the cursor or split the sentence.
+    """
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    try:
+        print(text, file=stream or sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
+
+
+def own_streams() -> None:
+    """Make stdout and stderr safe to write to, and keep the native libraries' chatter out of them.
+
+    They become copies of the real ones (nowhere, if those are closed) that print any character; file descriptor 2
+    itself goes nowhere, since MediaPipe's threads write there whenever they like.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        try:
+            copy = os.dup(number)
+        except OSError:
+            os.dup2(null, number)
+            copy = os.dup(null)
+        encoding = getattr(getattr(sys, name), "encoding", None) or "utf-8"
+        setattr(sys, name, open(copy, "w", encoding=encoding, errors="backslashreplace"))
+    os.dup2(null, 2)
 
 
 def run(application: typer.Typer) -> None:
-    """Run a command line: errors become one sentence and their exit code, Ctrl-C and SIGTERM stop cleanly."""
+    """Run a command line: errors become one sentence and their exit code; Ctrl-C, SIGTERM and SIGHUP stop cleanly."""
+    signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
     def interrupted(*_) -> None:
+        for number in signals:  # a second one must not stop the cleaning up
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupted)
+    own_streams()
     try:
+        for number in signals:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, background jobs
+                signal.signal(number, interrupted)
+        _check_folder()
         returned = application(standalone_mode=False)  # the code of an Exit, or what the command returns: None
         code = returned if isinstance(returned, int) else 0
     except PortraitAnimError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         code = error.exit_code
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        code = 0
     except Exception as error:
         code = _usage_error(error)
     if code == EXIT_INTERRUPTED:
-        print("interrupted: nothing was written", file=sys.stderr)
-    sys.stdout.flush()
-    os._exit(code) if threads_left() else sys.exit(code)
+        say("interrupted: nothing was written")
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.close()  # now, while an error can be ignored
+        except OSError:
+            pass
+    os._exit(code)  # threads of native libraries, or of a run that was stopped, must not hold it up
 
 
-def threads_left() -> bool:
-    """Threads of native libraries and of a run that was stopped must not hold up the exit."""
-    import threading
-
-    return threading.active_count() > 1
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise OutputError("The current folder no longer exists; change to one that does.") from error
 
 
 def _usage_error(error: Exception) -> int:
@@ -234,9 +267,13 @@ def _usage_error(error: Exception) -> int:
     show, code = getattr(error, "format_message", None), getattr(error, "exit_code", None)
     if type(error).__name__ == "Abort":
         return EXIT_INTERRUPTED
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return code  # the help has been printed
     if show is None or code is None:
         raise error
-    print(f"error: {show()} Try --help.", file=sys.stderr)
+    name = getattr(getattr(error, "param", None), "opts", [""])[0]
+    text = show().rstrip(".")
+    say(f"error: {name + ': ' if name and name not in text else ''}{text}; try --help.")
     return code
 
 

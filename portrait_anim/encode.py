@@ -16,85 +16,24 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError, OutputError, UsageError
+from .errors import InputError, OutputError
+from .outputs import NUMBER, check_output, pictures
 from .video import EXACT_SCALING, LOCAL_ONLY, describe, last_words, launch, read_log, stop, url, widen_pipe
 
-FORMATS = ".mp4, .mov, .m4v, .webm, .gif, or PNG pictures: a folder name such as frames/ or out_%05d.png"
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
 _MP4 = (".mp4", ".mov", ".m4v")
 _SOUND = {  # suffix -> codecs that can be copied as they are, codec to make otherwise
     **dict.fromkeys(_MP4, (("aac", "mp3"), ("aac", "192k"))),
     ".webm": (("opus", "vorbis"), ("libopus", "128k")),
 }
-_NUMBER = re.compile(r"%0?(\d*)d")
-
-
-def check_output(path, force: bool = False) -> Path:
-    """Say early whether a result could be written to `path`, without doing any work.
-
-    Returns the absolute path to write to; for PNG pictures the pattern of their names (`frames/%05d.png`).
-    PNG pictures are meant by `out_%05d.png`, and by any name that ends in "/", has no suffix or is a folder.
-
-    Raises UsageError for an unknown suffix, OutputError when there is something already (unless `force`), the
-    name is that of a folder, or the folder is missing or not writable.
-    """
-    text = os.fspath(path)
-    target = Path(text)
-    suffix = target.suffix.lower()
-    named_folder = text.endswith(("/", os.sep)) or not suffix
-    if named_folder or (target.is_dir() and suffix not in (*_SOUND, ".gif", ".png")):
-        target /= "%05d.png"
-        suffix = ".png"
-    if suffix == ".png":
-        return _check_pattern(path, target, force)
-    if suffix not in (*_SOUND, ".gif"):
-        raise UsageError(f"{path}: unknown kind of output {suffix}; use {FORMATS}.")
-    target = target.resolve()
-    if target.is_dir():
-        raise OutputError(f"{path}: is a folder; give the name of a file.")
-    if target.exists() and not force:
-        raise OutputError(f"{path}: exists already; use --force to replace it, or another name.")
-    _check_folder(path, target.parent)
-    return target
-
-
-def _check_pattern(path, target: Path, force: bool) -> Path:
-    """`check_output` for PNG pictures. Their folder may be missing, the one around it not."""
-    if target.name.count("%") != 1 or not _NUMBER.search(target.name):
-        raise UsageError(f"{path}: one PNG cannot hold a video; use a folder name such as frames/, or out_%05d.png.")
-    folder = target.parent.resolve()
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, not a folder; give another name for the pictures.")
-    if not force and _pictures(folder / target.name):
-        raise OutputError(f"{path}: pictures of that name exist already; use --force to replace them.")
-    _check_folder(path, folder if folder.exists() else folder.parent)
-    return folder / target.name
-
-
-def _check_folder(path, folder: Path) -> None:
-    if not folder.is_dir():
-        raise OutputError(f"{path}: there is no folder {folder}; create it first.")
-    try:  # asking the system for permissions is not enough: read-only disks, network folders, root
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write to {folder} ({error.strerror}); use another folder.") from error
-
-
-def _pictures(pattern: Path) -> list[Path]:
-    """Existing files that `pattern` (folder/out_%05d.png) could have written."""
-    if not pattern.parent.is_dir():
-        return []
-    number = _NUMBER.search(pattern.name)
-    before, after = pattern.name[: number.start()], pattern.name[number.end() :]
-    name = re.compile(rf"{re.escape(before)}\d{{{number[1] or 1},}}{re.escape(after)}")
-    return [file for file in pattern.parent.iterdir() if name.fullmatch(file.name)]
+_FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large")  # as the system words it
 
 
 class VideoWriter:
     """Encode frames inside a `with` block; the file appears at its end, complete, or not at all.
 
-    path: kind of file by suffix, see `check_output`; an existing one is replaced. size: (width, height), even
+    path: kind of file by suffix, see `check_output`. force: replace an existing one, also one that appears while
+    we work; else that is an OutputError. size: (width, height), even
     for H.264. fps: constant rate, best a Fraction. crf: H.264 quality, 0-51, smaller is better; taken over to
     VP9's scale; GIF and PNG have none. audio_from: media file whose sound goes with the frames from
     audio_start seconds on; GIF and PNG stay silent. metadata: tags for the file; GIF and PNG have none.
@@ -105,8 +44,9 @@ class VideoWriter:
     OutputError when the encoder fails.
     """
 
-    def __init__(self, path, size, fps, crf=18, audio_from=None, audio_start=0.0, metadata=None):
-        self.path = check_output(path, force=True)
+    def __init__(self, path, size, fps, crf=18, audio_from=None, audio_start=0.0, metadata=None, force=True):
+        self.path = check_output(path, force)
+        self.force = force
         self.size = width, height = int(size[0]), int(size[1])
         self.fps = Fraction(fps).limit_denominator(100_000)
         self.crf = crf
@@ -126,6 +66,7 @@ class VideoWriter:
         if self._as_pictures and not folder.is_dir():
             folder = folder.parent  # the hidden folder becomes the wanted one
         self._temporary = self._hidden(folder)
+        self._sweep()
         try:
             if self._as_pictures:
                 self._temporary.mkdir()
@@ -168,8 +109,19 @@ class VideoWriter:
         self.count += 1
 
     def _hidden(self, folder: Path) -> Path:
-        stem = self.path.stem[:40]  # a name near the file system's limit must not pass it
+        stem = self.path.stem if folder == self.path.parent else self.path.parent.name
+        stem = stem[:40]  # a name near the file system's limit must not pass it
         return folder / f".{stem}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}{self.path.suffix}"
+
+    def _sweep(self) -> None:
+        """Remove what killed runs left of the same target."""
+        start = self._temporary.name.rpartition(".partial-")[0]
+        name = re.compile(rf"{re.escape(start)}\.partial-([0-9]+)-[0-9a-f]{{8}}{re.escape(self.path.suffix)}")
+        with contextlib.suppress(OSError):
+            for file in self._temporary.parent.iterdir():
+                match = name.fullmatch(file.name)
+                if match and _has_ended(int(match[1])):
+                    _remove(file)
 
     def _error(self, reason: str) -> OutputError:
         return OutputError(f"{self.path}: cannot be written ({reason}); check the free disk space and the options.")
@@ -221,15 +173,20 @@ class VideoWriter:
         status = self._process.wait()
         if not self.count:
             raise self._error("no frame was made")
+        said = read_log(self._log)
+        if full := _FULL.search(said):
+            raise self._error(full[0])
         if status != 0:
-            raise self._error(last_words(read_log(self._log)))
+            raise self._error(last_words(said))
         if self.audio_from is not None:
             self._add_sound()
         try:
             if self._as_pictures:
                 self._move_pictures()
             else:
-                os.replace(self._temporary, self.path)
+                self._place(self._temporary, self.path)
+        except FileExistsError as error:
+            raise OutputError(f"{self.path}: appeared while it was made; use --force or another name.") from error
         except OSError as error:
             raise self._error(error.strerror) from error
 
@@ -237,10 +194,33 @@ class VideoWriter:
         if not self.path.parent.is_dir():
             os.replace(self._temporary, self.path.parent)
             return
-        for old in _pictures(self.path):  # the last pictures of a longer earlier run must not follow ours
-            old.unlink()
+        if not self.force and pictures(self.path):
+            raise FileExistsError
         for new in self._temporary.iterdir():
-            os.replace(new, self.path.with_name(new.name))
+            self._place(new, self.path.with_name(new.name))
+        before, width, after = NUMBER.split(self.path.name)
+        number = self.count + 1  # the last pictures of a longer earlier run must not follow ours
+        while not width or len(str(number)) <= int(width):
+            old = self.path.with_name(f"{before}{number:0{width or 1}d}{after}")
+            if not old.is_file():
+                break
+            old.unlink()
+            number += 1
+
+    def _place(self, new: Path, target: Path) -> None:
+        """Give a finished file its name. Raises FileExistsError when that is taken, unless `force`."""
+        if not self.force:
+            try:
+                os.link(new, target)  # unlike a check followed by a replacement, it leaves no gap
+            except FileExistsError:
+                raise
+            except OSError as error:  # a file system without links
+                if os.path.lexists(target):
+                    raise FileExistsError from error
+            else:
+                new.unlink()
+                return
+        os.replace(new, target)
 
     def _add_sound(self) -> None:
         """Replace the finished picture by picture and sound; when that fails, leave it and warn."""
@@ -284,21 +264,39 @@ class VideoWriter:
                 finally:
                     stop(process)
                 said = read_log(log)
+            if full := _FULL.search(said):  # not the fault of the sound
+                raise self._error(full[0])
             if status != 0:
                 return last_words(said)
             if said.strip():
                 self.warnings.append(f"{self.audio_from}: its sound is damaged in places ({last_words(said)})")
             os.replace(both, self._temporary)
         except OSError as error:
+            if _FULL.search(str(error)):
+                raise self._error(error.strerror) from error
             return error.strerror
         finally:
             both.unlink(missing_ok=True)
         return None
 
     def _discard(self) -> None:
-        """Remove what is left of the hidden file or folder."""
-        with contextlib.suppress(OSError):
-            if self._as_pictures:
-                shutil.rmtree(self._temporary, ignore_errors=True)
-            else:
-                self._temporary.unlink(missing_ok=True)
+        _remove(self._temporary)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether no such process exists; False when that cannot be asked."""
+    with contextlib.suppress(PermissionError, OverflowError):
+        try:
+            if os.name != "nt":  # there, this would end it
+                os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+    return False

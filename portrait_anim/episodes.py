@@ -19,7 +19,7 @@ from .warp import CROP, View, Warper, condition
 
 @dataclass(frozen=True)
 class EpisodeConfig:
-    crop: int = 96  # px: side of the crops; 256 gives whole frames
+    crop: int = 80  # px: side of the crops, a mouth and its surroundings; 256 gives whole frames
     crops: int = 3  # per pair: mouth, eyes, elsewhere
     embedder_size: int = 128  # px: of the source photos as E takes them
     max_sources: int = 4  # K is drawn from 1..max_sources, 1 most often

@@ -20,7 +20,7 @@ class LossWeights:
     image: float = 10.0  # L1 of the composite
     warp: float = 2.0  # L1 of the refined warp alone: the residual flow learns where the mask hides it
     paint: float = 3.0  # L1 of the painting alone: it must be ready before the mask calls on it
-    face: float = 1.5  # FaceNet features: identity and the parts of a face
+    face: float = 2.0  # FaceNet features: identity and the parts of a face
     look: float = 1.0  # ImageNet features: texture
     smooth_flow: float = 0.02
     keep: float = 0.02  # prefers the warp where both are as good

@@ -104,6 +104,16 @@ def _blend(cutoff, fps: float):
     return r / (r + 1)
 
 
+def check_motion(motion: str, strength: float, only: tuple[str, ...]) -> None:
+    """Raises UsageError for values that are not known or out of range."""
+    if motion not in MOTIONS:
+        raise UsageError(f"--motion {motion} is not known; choose {' or '.join(MOTIONS)}.")
+    if unknown := [part for part in only if part not in PARTS]:
+        raise UsageError(f"--only {unknown[0]} is not known; choose from {', '.join(PARTS)}.")
+    if not 0 <= strength <= 3:
+        raise UsageError(f"--strength {strength:g} is out of range; choose 0 (no motion) to 3, 1 is the driver's own.")
+
+
 class Retargeter:
     """Target landmarks for every frame of a track, on one portrait.
 
@@ -123,14 +133,7 @@ class Retargeter:
         reference_frame: int | None = None,
         smooth: bool = True,
     ):
-        if motion not in MOTIONS:
-            raise UsageError(f"--motion {motion} is not known; choose {' or '.join(MOTIONS)}.")
-        if unknown := [part for part in only if part not in PARTS]:
-            raise UsageError(f"--only {unknown[0]} is not known; choose from {', '.join(PARTS)}.")
-        if not 0 <= strength <= 3:
-            raise UsageError(
-                f"--strength {strength:g} is out of range; choose 0 (no motion) to 3, 1 is the driver's own."
-            )
+        check_motion(motion, strength, only)
         if reference_frame is not None and not 0 <= reference_frame < len(track):
             raise UsageError(f"--reference-frame {reference_frame} is not in the driver; choose 0 to {len(track) - 1}.")
         self._portrait = portrait

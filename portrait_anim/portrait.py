@@ -1,5 +1,6 @@
 """The portrait: the photo, its face, the crop for the networks and the layers at the photo's own resolution."""
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from .warp import CROP, View, Warper
 HEAD_SQUARE = 2.1  # side of the crop in heights of the landmarks' box: the whole head, hair, top of the shoulders
 HEAD_RISE = 0.06  # the crop's centre above the landmarks', same unit
 MIN_FACE = 24  # px, height of the landmarks' box: smaller faces have no features to move
+SEARCH_SIZE = 4096  # px, longer side at which faces are looked for
 MATTE_SIZE = 640  # px, longer side at which the matte is computed
 MAX_PIXELS = 120_000_000  # of a photo as stored: more is a decompression bomb or a mistake
+# No vector or document formats: Pillow would start other programs for them.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "TGA", "ICO")
 _HOLD_BAND = 0.04  # of the region's side: where the region ends inside the photo, all of it is held to the photo
 
 
@@ -28,13 +32,19 @@ def load_photo(path: str | Path) -> np.ndarray:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the portrait's name.")
-    if path.is_dir():
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise InputError(f"{path}: {reason}; check the portrait's name.") from error
+    if stat.S_ISDIR(kind):
         raise InputError(f"{path}: is a folder, not a photo; name the image file.")
+    if not stat.S_ISREG(kind):
+        raise InputError(f"{path}: is not an ordinary file; name an image file.")
     Image.MAX_IMAGE_PIXELS = None  # our own limit below has the clearer sentence
     try:
-        with Image.open(path) as image:
+        Image.init()
+        with Image.open(path, formats=[f for f in _FORMATS if f in Image.OPEN]) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
                     f"{path}: {image.width}x{image.height} px is too large; scale it below 120 megapixels."
@@ -42,7 +52,7 @@ def load_photo(path: str | Path) -> np.ndarray:
             image.load()
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):  # 16 and 32 bit: Pillow would clip, not scale
-                values = np.asarray(image, np.float64)
+                values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
                 top = 65535 if values.max() > 255 and image.mode.startswith("I") else max(values.max(), 1e-9)
                 return np.repeat((values / top * 255).clip(0, 255).astype(np.uint8)[..., None], 3, 2)
             if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -139,8 +149,9 @@ class Portrait:
         tracker: str = "mediapipe",
     ) -> "Portrait":
         """Load a photo and find its face: 1 is the largest, 2 the next. Raises InputError or UsageError."""
-        photo = fit_size(load_photo(path), max_size)
-        faces = find_faces(photo, tracker) if min(photo.shape[:2]) >= MIN_FACE else []
+        whole = fit_size(load_photo(path), SEARCH_SIZE)
+        photo = fit_size(whole, max_size)
+        faces = find_faces(whole, tracker) if min(whole.shape[:2]) >= MIN_FACE else []
         if not faces:
             raise InputError(
                 f"{path}: no face found; use a photo that shows one face clearly, not too small or turned away."
@@ -149,10 +160,13 @@ class Portrait:
             raise UsageError(
                 f"{path}: face {face} was asked for, but the photo shows {len(faces)}; choose 1 to {len(faces)}."
             )
-        landmarks = faces[face - 1].landmarks
+        landmarks = faces[face - 1].landmarks * (photo.shape[1] / whole.shape[1])
         height = np.ptp(landmarks[:468, 1])
         if height < MIN_FACE:
-            raise InputError(f"{path}: the face is only {height:.0f} px high; at least {MIN_FACE} px are needed.")
+            raise InputError(
+                f"{path}: the face is only {height:.0f} px high at --max-size {max_size}, "
+                f"and {MIN_FACE} px are needed; raise it, or use a larger photo."
+            )
         return cls(photo, landmarks, background, len(faces))
 
     def warper(self) -> Warper:

@@ -100,8 +100,11 @@ def load_shards(folder: Path, held_out: bool) -> list[Shard]:
     shards = [load_shard(p) for p in sorted(Path(folder).glob("*.npz"))]
     chosen = [s for s in shards if s.held_out == held_out]
     if not chosen:
-        side = "held-out" if held_out else "training"
-        raise InputError(f"{folder}: no {side} shards in it ({len(shards)} in all); run portrait-anim prepare first.")
+        side, people = "held-out" if held_out else "training", len({s.group for s in shards})
+        raise InputError(
+            f"{folder}: no {side} people among its {people}; about one in seven is held out, so make shards of "
+            "ten people or more with portrait-anim prepare."
+        )
     return chosen
 
 
@@ -109,6 +112,8 @@ def expand(videos: list[Path]) -> list[Path]:
     """Files as given, and every video below the folders given."""
     found: list[Path] = []
     for path in videos:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; check the name.")
         if path.is_dir():
             found += sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
         else:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from .cli import run
-from .errors import UsageError
+from .errors import InputError, UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 console = Console(stderr=True, highlight=False)
@@ -47,6 +47,8 @@ def prepare(
     reports = make(videos, out, groups, workers, progress=show)
     kept, failed = sum(r["kept"] for r in reports), sum(bool(r["error"]) for r in reports)
     shards = sum(len(r["shards"]) for r in reports)
+    if not kept and failed:
+        raise InputError(f"{out}: none of the {len(reports)} videos could be used; the lines above say why.")
     print(f"{out}: {kept} frames in {shards} shards of {len(reports)} videos, {failed} unreadable")
 
 

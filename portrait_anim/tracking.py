@@ -2,10 +2,9 @@
 
 import io
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
@@ -47,8 +46,12 @@ def quiet_stderr() -> Iterator[None]:
     """MediaPipe's native code greets on file descriptor 2 when it loads; nothing of that concerns a user."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        saved = os.dup(2)
+    except OSError:  # closed: there is nothing to keep quiet
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)
         yield
@@ -174,6 +177,7 @@ class MotionTrack:
     size: tuple[int, int]
     fps: Fraction
     found: np.ndarray
+    n_faces: int = 1  # in the first frame that shows any
 
     def __len__(self) -> int:
         return len(self.landmarks)
@@ -195,7 +199,7 @@ def track_video(
     search = slow or MediaPipeTracker()
     follow: Tracker | None = None
     points: list[np.ndarray | None] = []
-    last, size = None, (0, 0)
+    last, size, n_faces = None, (0, 0), 0
     try:
         for image in frames:
             size = image.shape[1::-1]
@@ -203,10 +207,11 @@ def track_video(
                 found = search.faces(image) or ([] if points else find_faces(image, tracker))
                 if found:
                     if face > len(found):
-                        raise InputError(
-                            f"{name}: --driver-face {face} was asked for, but frame {len(points)} shows {len(found)} "
-                            f"face{'s'[: len(found) > 1]}; choose 1 to {len(found)}."
+                        shows = f"only {len(found)} face{'s'[: len(found) > 1]}"
+                        raise UsageError(
+                            f"{name}: --driver-face {face} was asked for, but frame {len(points)} shows {shows}."
                         )
+                    n_faces = len(found)
                     last = found[face - 1]
                     follow = slow or MediaPipeTracker(video=True, max_faces=1 if len(found) == 1 else MAX_FACES)
             here = None
@@ -223,7 +228,7 @@ def track_video(
         raise InputError(
             f"{name}: no face found in any of its {len(points)} frames; use a clip that shows one face clearly."
         )
-    yield fill_gaps(points, size, fps)
+    yield replace(fill_gaps(points, size, fps), n_faces=n_faces)
 
 
 def fill_gaps(points: list[np.ndarray | None], size: tuple[int, int], fps: Fraction) -> MotionTrack:

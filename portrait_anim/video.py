@@ -3,8 +3,10 @@
 Everything goes through the ffmpeg binary that comes with imageio-ffmpeg. One frame is in memory at a time.
 """
 
+import math
 import os
 import re
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import numpy as np
 
 from .errors import InputError, UsageError
 
-MAX_FPS = 240
+MIN_FPS, MAX_FPS = 0.01, 240
 STANDARD_FPS = [Fraction(n * 1000, d) for n in (12, 15, 24, 25, 30, 48, 50, 60, 120) for d in (1000, 1001)]
 FALLBACK_FPS = Fraction(30)  # browsers and webcams write files without a rate; they mostly mean 30
 PREROLL = 3.0  # s; a seek in TS or AVI can land after the wanted place, so aim that much before it
@@ -38,6 +40,7 @@ class VideoInfo:
 
     path: as given. width, height: pixels as displayed: after rotation, and with square pixels.
     fps: exact constant rate to read it at (30000/1001, not 29.97). duration: seconds, None when unknown.
+    unused_fps: the rate it states, when that is too high to be meant.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class VideoInfo:
     fps: Fraction
     duration: float | None
     has_audio: bool
+    unused_fps: Fraction | None = None
 
 
 def probe(path) -> VideoInfo:
@@ -53,7 +57,6 @@ def probe(path) -> VideoInfo:
 
     Raises InputError when it is missing, a folder, empty, not a video, without picture or damaged throughout.
     """
-    path = Path(path)
     first_frame = ["-map", "0:V:0", "-vf", "showinfo=checksum=0", "-frames:v", "1", "-f", "null", "-"]
     text = describe(path, first_frame)
     # Attached cover pictures of music files are "Video" streams too; 0:V leaves them out and so do we.
@@ -74,15 +77,21 @@ def probe(path) -> VideoInfo:
         width = max(1, round(width * sar_num / sar_den))
     duration = re.search(r"^  Duration: (\d+):(\d+):(\d+\.\d+)", text, re.MULTILINE)
     seconds = int(duration[1]) * 3600 + int(duration[2]) * 60 + float(duration[3]) if duration else 0.0
-    return VideoInfo(path, width, height, _frame_rate(video[1], text), seconds or None, has_audio)
+    rate, mean = _frame_rate(video[1], text), _mean_rate(video[1])
+    unused = mean if mean > MAX_FPS and rate == FALLBACK_FPS else None
+    return VideoInfo(Path(path), width, height, rate, seconds or None, has_audio, unused)
+
+
+def _mean_rate(stream: str) -> Fraction:
+    printed = re.search(r"([\d.]+)(k?) fps", stream)
+    return Fraction(printed[1]) * (1000 if printed[2] else 1) if printed else Fraction(0)
 
 
 def _frame_rate(stream: str, text: str) -> Fraction:
     """The constant rate that keeps every frame of a constant-rate file and suits a variable-rate one."""
     exact = re.search(r"config in time_base: \S+, frame_rate: (\d+)/(\d+)", text)
     base = Fraction(int(exact[1]), int(exact[2])) if exact and int(exact[2]) else Fraction(0)
-    printed = re.search(r"([\d.]+)(k?) fps", stream)
-    mean = Fraction(printed[1]) * (1000 if printed[2] else 1) if printed else Fraction(0)
+    mean = _mean_rate(stream)
     # `base` is the finest raster the time stamps lie on. Far above the mean it is only the clock of a
     # variable-rate file (90000/s), or the field rate of an interlaced one, and would repeat every frame.
     if 0 < base <= MAX_FPS and (not mean or base < mean * Fraction(19, 10)):
@@ -109,13 +118,12 @@ class FrameReader:
 
     def __init__(self, path, start: float | None = None, end: float | None = None, fps=None, max_side=None):
         self.start = 0.0 if start is None else float(start)
-        self.end = end
-        if not 0 <= self.start < float("inf"):
-            raise UsageError(f"start is {start} s; it must be 0 or more.")
-        if end is not None and not end > self.start:
-            raise UsageError(f"end ({end} s) must be after start ({self.start:g} s).")
-        if fps is not None and not 0 < fps <= MAX_FPS:
-            raise UsageError(f"frame rate {fps} is impossible; give a number above 0 and up to {MAX_FPS}.")
+        if not 0 <= self.start < math.inf:
+            raise UsageError(f"start is {start} s; it must be a number of seconds, 0 or more.")
+        if end is not None and not self.start < end < math.inf:
+            raise UsageError(f"end ({end} s) must be a number of seconds after start ({self.start:g} s).")
+        if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+            raise UsageError(f"frame rate {fps} is impossible; give {MIN_FPS} or more, up to {MAX_FPS}.")
         if max_side is not None and max_side < 2:
             raise UsageError(f"largest side {max_side} is impossible; give 2 pixels or more.")
         self.info = probe(path)
@@ -125,7 +133,11 @@ class FrameReader:
                 f"{path}: start at {self.start:g} s is beyond its end at {self.info.duration:g} s; "
                 "give a smaller start."
             )
+        self.end = None if end is None or end >= (self.info.duration or 1e7) else float(end)  # None: all there is
         self.fps = self.info.fps if fps is None else Fraction(fps).limit_denominator(100_000)
+        if fps is None and self.info.unused_fps:
+            stated = f"{float(self.info.unused_fps):g} frames/s, which is taken as {float(self.fps):g}"
+            self.warnings.append(f"{path}: says {stated}; give --fps for another rate")
         width, height = self.info.width, self.info.height
         self._flags = EXACT_SCALING
         if max_side is not None and max(width, height) > max_side:
@@ -237,16 +249,21 @@ def describe(path, output: list[str]) -> str:
 
     Raises InputError when there is no such file or it cannot be opened.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a video file.")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the name.")
     try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path}: is a folder; give a video file.")
+        if not stat.S_ISREG(mode):  # a pipe cannot be read twice, a device may never end
+            raise InputError(f"{path}: is not an ordinary file; give a video file.")
         with open(path, "rb") as file:
             empty = not file.read(1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); check its permissions.") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if re.match(r"[A-Za-z][\w+.-]+:/", os.fspath(path)):  # Path makes one slash of two
+            raise InputError(f"{path}: is an address, not a file; fetch the video and give a local file.") from error
+        raise InputError(f"{path}: no such file; check the name.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); check the name and its permissions.") from error
     if empty:
         raise InputError(f"{path}: the file is empty; fetch it again.")
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", *LOCAL_ONLY]

@@ -230,7 +230,7 @@ def test_two_faces_largest_first_and_choice(tmp_path, short_clip):
     assert first.n_faces == 2
     assert np.ptp(first.landmarks[:468, 1]) > 1.3 * np.ptp(second.landmarks[:468, 1])
     done = run_animate("two.png", "-d", short_clip, cwd=tmp_path)
-    assert done.returncode == 0 and "2 faces" in done.stderr
+    assert done.returncode == 0 and "warning: two.png: shows 2 faces" in done.stderr
     done = run_animate("two.png", "-d", short_clip, "--face", "3", "-f", cwd=tmp_path)
     assert_refused(done, 2, "two.png", "shows 2", "1 to 2")
 
@@ -288,7 +288,7 @@ def test_unusable_drivers(junk, clip):
         (["--start", "3", "--end", "2"], 2, "end"),
         (["--fps", "0"], 2, "frame rate"),
         (["--reference-frame", "5000"], 2, "--reference-frame"),
-        (["--driver-face", "2"], 3, "--driver-face"),
+        (["--driver-face", "2"], 2, "--driver-face"),
         (["--weights", "none.safetensors"], 3, "none.safetensors"),
         (["--unknown"], 2, "--unknown"),
         (["-o", "x.avi"], 2, ".avi"),
@@ -314,8 +314,45 @@ def test_an_input_is_never_overwritten(tmp_path, short_clip):
     copy = tmp_path / "clip.mp4"
     copy.write_bytes(short_clip.read_bytes())
     done = run_animate(ASTRONAUT, "-d", "clip.mp4", "-o", "clip.mp4", "--force", cwd=tmp_path)
-    assert_refused(done, 4, "clip.mp4", "also an input")
+    assert_refused(done, 4, "clip.mp4", "would replace the input")
     assert copy.read_bytes() == short_clip.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "shell, code, word",
+    [
+        ("{animate} me.jpg -d clip.mp4 -o ''", 2, "no name"),
+        ("{animate} '' -d clip.mp4", 2, "empty"),
+        ("mkfifo f.jpg; {animate} f.jpg -d clip.mp4", 3, "not an ordinary file"),
+        ("{animate} $(printf n%.0s $(seq 300)).jpg -d clip.mp4", 3, "cannot be read"),
+        ("ln -s lp.mp4 lp.mp4; {animate} me.jpg -d clip.mp4 -o lp.mp4", 4, "lp.mp4"),
+        ("{animate} me.jpg -d clip.mp4 --end inf", 2, "inf"),
+        ("{animate} me.jpg -d clip.mp4 --strength abc", 2, "--strength"),
+        ("mkdir gone; cd gone; rmdir ../gone; {animate} ../me.jpg -d ../clip.mp4", 4, "current folder"),
+    ],
+)
+def test_odd_shells_and_names(tmp_path, short_clip, shell, code, word):
+    import subprocess
+    import sys
+
+    (tmp_path / "me.jpg").write_bytes(ASTRONAUT.read_bytes())
+    (tmp_path / "clip.mp4").write_bytes(short_clip.read_bytes())
+    command = shell.format(animate=f"'{sys.executable}' -m portrait_anim")
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert_refused(done, code, word)
+    assert {p.suffix for p in tmp_path.iterdir()} <= {".jpg", ".mp4"} and len(list(tmp_path.glob("*.mp4"))) <= 2
+
+
+@pytest.mark.parametrize("end", [">&-", "2>&-", "> /dev/full", "| head -0", "2>&1 | head -1"])
+def test_a_deaf_reader_does_not_spoil_a_run(tmp_path, short_clip, end):
+    import subprocess
+    import sys
+
+    animate = f"'{sys.executable}' -m portrait_anim '{ASTRONAUT}' -d '{short_clip}' -o x.mp4 --max-size 256"
+    command = f"set -o pipefail; {animate} {end}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr and len(read_frames(tmp_path / "x.mp4")) == 12
 
 
 def test_a_truncated_driver_gives_what_it_holds_and_a_warning(tmp_path):

@@ -77,7 +77,7 @@ def test_a_damaged_shard_is_refused(shards, tmp_path):
     path.write_bytes(next(shards.glob("*.npz")).read_bytes()[:5000])
     with pytest.raises(InputError, match="x.npz: not a readable shard"):
         load_shard(path)
-    with pytest.raises(InputError, match="no training shards"):
+    with pytest.raises(InputError, match="no training people"):
         load_shards(tmp_path / "nothing", held_out=False)
 
 
@@ -92,7 +92,7 @@ def test_episodes_depend_on_their_number_only(shards):
     one, other = Episodes(train, seed=3)[17], Episodes(train, seed=3)[17]
     assert all(torch.equal(one[k], other[k]) for k in one)
     assert not torch.equal(one["x"], Episodes(train, seed=4)[17]["x"])
-    assert one["x"].shape == (3, 13, 96, 96) and one["photos"].shape == (2, 3, 256, 256)
+    assert one["x"].shape == (3, 13, 80, 80) and one["photos"].shape == (2, 3, 256, 256)
     assert one["x"][:, :6].abs().max() <= 1.001
 
 

@@ -10,7 +10,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from portrait_anim import video
+from portrait_anim import encode, video
 from portrait_anim.encode import VideoWriter, check_output
 from portrait_anim.errors import InputError, OutputError, UsageError
 from portrait_anim.video import FrameReader, probe
@@ -147,11 +147,27 @@ def test_another_rate(plain):
 
 
 @pytest.mark.parametrize(
-    "options", [{"start": 1, "end": 1}, {"start": -1}, {"end": 0}, {"fps": 0}, {"fps": 1000}, {"max_side": 1}]
+    "options",
+    [{"start": 1, "end": 1}, {"start": -1}, {"end": 0}, {"fps": 0}, {"fps": 1000}, {"max_side": 1}]
+    + [{"end": float("inf")}, {"end": float("nan")}, {"start": float("nan")}, {"fps": 0.001}, {"fps": float("nan")}],
 )
 def test_impossible_options(plain, options):
     with pytest.raises(UsageError):
         FrameReader(plain, **options)
+
+
+def test_an_end_far_away_is_the_end(plain):
+    reader = FrameReader(plain, start=0.4, end=1e300)
+    assert reader.expected_frames == len(list(reader)) == 30
+
+
+def test_a_rate_that_is_not_believed_is_told(tmp_path):
+    path = numbered(tmp_path / "a.mp4", "1000")
+    reader = FrameReader(path)
+    assert reader.fps == 30
+    assert len(reader.warnings) == 1
+    assert "a.mp4: says 1000 frames/s, which is taken as 30" in reader.warnings[0]
+    assert FrameReader(path, fps=25).warnings == []
 
 
 def test_start_beyond_the_end(plain):
@@ -213,6 +229,39 @@ def test_not_a_video(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(InputError, match=rf"clip\.mp4: .*{message}"):
         probe(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs special files")
+def test_drivers_that_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    for path, message in (
+        (tmp_path / "pipe.mp4", "is not an ordinary file"),
+        ("/dev/null", "is not an ordinary file"),
+        ("http://example.org/a.mp4", "http://example.org/a.mp4: .*give a local file"),
+        (Path("http://example.org/a.mp4"), "give a local file"),
+        (tmp_path / "loop.mp4", "cannot be read"),
+        ("a" * 300 + ".mp4", "cannot be read"),
+        ("a\0.mp4", "cannot be read"),
+        ("/dev/null/a.mp4", "no such file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            FrameReader(path)
+
+
+def test_folders_that_cannot_be_searched(monkeypatch):
+    stat = os.stat
+
+    def closed(path, **options):
+        if "closed" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", closed)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+        video.describe("closed/a.mp4", [])
+    with pytest.raises(OutputError, match=r"cannot be written \(Permission denied\)"):
+        check_output("closed/a.mp4")
 
 
 def test_text_is_not_played_as_art(tmp_path):
@@ -326,6 +375,52 @@ def test_png_pictures(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["50% é", "new", "p_001.png", "p_002.png"]
 
 
+@pytest.mark.parametrize("pattern", ["%05d.png", "%d.png"])
+def test_only_pictures_that_continue_ours_are_removed(tmp_path, pattern):
+    mine = ["20240101.png", "99999.png", "00009.png", "photo.png"]
+    for name in [*mine, *(pattern % number for number in (1, 2, 3, 4))]:
+        (tmp_path / name).write_bytes(b"mine")
+    save(tmp_path / pattern, noise(2))
+    assert sorted(os.listdir(tmp_path)) == sorted([*mine, pattern % 1, pattern % 2])
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in mine)
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize(
+    ("name", "first"), [("a.mp4", "a.mp4"), ("p_%03d.png", "p_001.png"), ("new/", "new/00001.png")]
+)
+def test_what_appears_during_the_run_is_kept_without_force(tmp_path, monkeypatch, name, first, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "not permitted")))
+    save(f"{tmp_path}/x{name}", noise(2), force=False)
+    with (
+        pytest.raises(OutputError, match="appeared while .*; use --force or another name"),
+        VideoWriter(f"{tmp_path}/{name}", (64, 48), 25, force=False) as writer,
+    ):
+        writer.write(noise(1)[0])
+        (tmp_path / first).parent.mkdir(exist_ok=True)
+        (tmp_path / first).write_bytes(b"theirs")
+    assert (tmp_path / first).read_bytes() == b"theirs"
+    assert not list(tmp_path.glob(".*"))
+    with pytest.raises(OutputError, match="--force"):
+        VideoWriter(f"{tmp_path}/{name}", (64, 48), 25, force=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process numbers are not asked for elsewhere")
+def test_leftovers_of_killed_runs_are_removed(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dead, alive = f"partial-{gone.pid}-0123abcd", f"partial-{os.getppid()}-0123abcd"
+    kept = [f".a.{alive}.mp4", f".b.{dead}.mp4", f".a.{dead}.gif", f"a.{dead}.mp4", ".a.partial-x.mp4"]
+    for name in (*kept, f".a.{dead}.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / f".new.{dead}.png").mkdir()
+    (tmp_path / f".new.{dead}.png" / "00001.png").write_bytes(b"")
+    save(tmp_path / "a.mp4", noise(1))
+    save(f"{tmp_path}/new/", noise(1))
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "a.mp4", "new"])
+
+
 def test_wrong_sizes_and_frames(tmp_path):
     for size in ((63, 48), (64, 47), (0, 0)):
         with pytest.raises(ValueError, match="size"):
@@ -420,7 +515,44 @@ def test_broken_or_missing_sound_is_a_warning(flash, plain, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "broken.mp4"]
 
 
+@pytest.mark.parametrize("reason", ["No space left on device", "Disk quota exceeded", "File too large"])
+def test_a_disk_that_fills_up_while_sound_is_added(flash, tmp_path, monkeypatch, reason):
+    (tmp_path / "a.mp4").write_bytes(b"old")
+    launch = encode.launch
+
+    def full(arguments, log, **pipes):
+        if "1:a:0" in arguments:
+            log.write(f"[out#0] Error writing trailer: {reason}\nConversion failed!\n".encode())
+            log.flush()
+        return launch(arguments, log, **pipes)
+
+    monkeypatch.setattr(encode, "launch", full)
+    with pytest.raises(OutputError, match=reason):
+        save(tmp_path / "a.mp4", noise(), audio_from=flash)
+    assert os.listdir(tmp_path) == ["a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == b"old"
+
+
 # ---- outputs that cannot be, and encoders that fail ----
+
+
+@pytest.mark.parametrize("name", ["", " ", "-", ".mp4", "clip.", ".", ".."])
+def test_names_that_are_none(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is no name for an output"):
+        check_output(name)
+
+
+def test_outputs_the_system_refuses(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    for name in ("a" * 300 + ".mp4", "a" * 300 + "/", "a\0.mp4", "loop.mp4", "loop.mp4/b.mp4"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            check_output(f"{tmp_path}/{name}", force=True)
+    for name in ("file/x.mp4", "file/frames/", "file/"):
+        with pytest.raises(OutputError, match="file: is a file, not a folder"):
+            check_output(f"{tmp_path}/{name}")
+    assert check_output(f"{tmp_path}/with.dot/").parent.name == "with.dot"
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.jpg", "a.png", "out_%s.png", "%d_%d.png"])

@@ -1,0 +1,105 @@
+"""Names of outputs: what may be written where, found out before any work is done."""
+
+import os
+import re
+import stat
+import tempfile
+from pathlib import Path
+
+from .errors import OutputError, UsageError
+
+FORMATS = ".mp4, .mov, .m4v, .webm, .gif, or PNG pictures: a folder name such as frames/ or out_%05d.png"
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm")
+NUMBER = re.compile(r"%0?([0-9]*)d")  # of a PNG picture in its name
+
+
+def check_output(path, force: bool = False) -> Path:
+    """Say early whether a result could be written to `path`, without doing any work.
+
+    Returns the absolute path to write to; for PNG pictures the pattern of their names (`frames/%05d.png`).
+    PNG pictures are meant by `out_%05d.png`, and by any name that ends in "/", has no suffix or is a folder.
+
+    Raises UsageError for an unknown suffix or no name at all, OutputError when there is something already (unless
+    `force`), the name is that of a folder, or the folder is missing or not writable.
+    """
+    try:
+        return _check(path, os.fspath(path), force)
+    except (OSError, RuntimeError, ValueError) as error:  # names too long, circles of links, a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path}: cannot be written ({reason}); give another name.") from error
+
+
+def check_apart(output: Path, sources: list) -> None:
+    """Raises OutputError when the output would replace one of the inputs, by whatever name."""
+    replaced = pictures(output) if output.suffix.lower() == ".png" else [output]
+    for source in sources:
+        if any(os.path.exists(source) and os.path.exists(file) and os.path.samefile(source, file) for file in replaced):
+            raise OutputError(f"{output}: would replace the input {source}; give the output another name.")
+
+
+def _check(path, text: str, force: bool) -> Path:
+    target = Path(text)
+    suffix = target.suffix.lower()
+    named_folder = text.endswith(("/", os.sep))
+    only_suffix = re.fullmatch(r"\.\w+", target.name) and not mode_of(target)
+    if text.strip() in ("", "-") or (not named_folder and (text.endswith(".") or only_suffix)):
+        raise UsageError(f"'{text}' is no name for an output; use {FORMATS}.")
+    known = (*VIDEO_SUFFIXES, ".gif", ".png")
+    if named_folder or not suffix or (suffix not in known and stat.S_ISDIR(mode_of(target))):
+        target /= "%05d.png"
+        suffix = ".png"
+    if suffix == ".png":
+        return _check_pattern(path, target, force)
+    if suffix not in (*VIDEO_SUFFIXES, ".gif"):
+        raise UsageError(f"{path}: unknown kind of output {suffix}; use {FORMATS}.")
+    target = target.resolve()
+    mode = mode_of(target)
+    if mode and not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not an ordinary file"
+        raise OutputError(f"{path}: is {kind}; give the name of a file.")
+    if mode and not force:
+        raise OutputError(f"{path}: exists already; use --force to replace it, or another name.")
+    _check_folder(path, target.parent)
+    return target
+
+
+def _check_pattern(path, target: Path, force: bool) -> Path:
+    """`check_output` for PNG pictures. Their folder may be missing, the one around it not."""
+    if target.name.count("%") != 1 or not NUMBER.search(target.name):
+        raise UsageError(f"{path}: one PNG cannot hold a video; use a folder name such as frames/, or out_%05d.png.")
+    folder = target.parent.resolve()
+    if not force and pictures(folder / target.name):
+        raise OutputError(f"{path}: pictures of that name exist already; use --force to replace them.")
+    _check_folder(path, folder if mode_of(folder) else folder.parent)
+    return folder / target.name
+
+
+def mode_of(path: Path) -> int:
+    """What is there, as in `stat`, 0 for nothing. Unlike Path.exists it says so when that cannot be known."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _check_folder(path, folder: Path) -> None:
+    mode = mode_of(folder)
+    if mode and not stat.S_ISDIR(mode):
+        raise OutputError(f"{folder}: is a file, not a folder; give another name.")
+    if not mode:
+        raise OutputError(f"{path}: there is no folder {folder}; create it first.")
+    try:  # asking the system for permissions is not enough: read-only disks, network folders, root
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write to {folder} ({error.strerror}); use another folder.") from error
+
+
+def pictures(pattern: Path) -> list[Path]:
+    """Existing files named as `pattern` (folder/out_%05d.png) says, with exactly so many digits."""
+    if not stat.S_ISDIR(mode_of(pattern.parent)):
+        return []
+    before, width, after = NUMBER.split(pattern.name)
+    digits = f"[0-9]{{{int(width)}}}" if width else "[0-9]+"
+    name = re.compile(re.escape(before) + digits + re.escape(after))
+    return [file for file in pattern.parent.iterdir() if name.fullmatch(file.name)]
