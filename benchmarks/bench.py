@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 def stages(portrait_path: Path, driver: Path, frames: int, precision: str) -> dict[str, float]:
     """Mean ms per frame of every stage."""
-    from portrait_anim.animator import TRACK_SIZE
+    from portrait_anim.animator import TRACK_SIZE, painted_box
     from portrait_anim.compose import compose_frame, paint_box
     from portrait_anim.encode import VideoWriter
     from portrait_anim.motion import Retargeter
@@ -46,7 +46,7 @@ def stages(portrait_path: Path, driver: Path, frames: int, precision: str) -> di
     portrait, painter = Portrait.load(portrait_path), Painter(precision=precision)
     targets = timed("retarget", lambda: Retargeter(track, portrait.views[0].landmarks))
     warper, psi = portrait.warper(), painter.person(portrait.views[:1])
-    size = portrait.photo.shape[1::-1]
+    size, box = portrait.photo.shape[1::-1], painted_box(targets)
     with tempfile.TemporaryDirectory() as folder, VideoWriter(Path(folder) / "x.mp4", size, reader.fps) as writer:
         for t in range(-3, len(targets)):  # three rounds to warm up
             if t == 0:
@@ -55,9 +55,9 @@ def stages(portrait_path: Path, driver: Path, frames: int, precision: str) -> di
             target = timed("retarget", lambda: targets[max(t, 0)])
             warp = timed("warp", lambda: warper.warp(target))
             x = timed("condition", lambda: condition(warp, portrait.views, portrait.plate, target))
-            painting = timed("network", lambda: painter.paint(x, psi))
-            refined, added = timed("paint", lambda: paint_box(warp, portrait.views, portrait.plate, x, painting))
-            frame = timed("composite", lambda: compose_frame(portrait, warp, refined, added))
+            painting = timed("network", lambda: painter.paint(x[box[1] : box[3], box[0] : box[2]], psi))
+            refined, added = timed("paint", lambda: paint_box(warp, portrait.views, portrait.plate, x, painting, box))
+            frame = timed("composite", lambda: compose_frame(portrait, warp, refined, added, box))
             timed("encode", lambda: writer.write(frame))
     return {name: 1000 * seconds / len(images) for name, seconds in spent.items()}
 

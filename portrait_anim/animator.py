@@ -20,6 +20,7 @@ from .motion import Retargeter, check_motion
 from .outputs import check_apart, check_output
 from .tracking import MotionTrack, check_tracker, track_video
 from .video import FrameReader
+from .warp import CROP, N_CHANNELS
 
 PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
 TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
@@ -44,6 +45,16 @@ class Result:
     frames: int
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+
+
+def painted_box(targets: Retargeter) -> tuple[int, int, int, int]:
+    """The part of the crop (x0, y0, x1, y1) that the networks see: the head with the hair around it.
+
+    The rest the warp does right. One box for all frames, on the grid of the networks' strides: what they paint must
+    not depend on where the head is.
+    """
+    low, high = np.split(np.clip(targets.extent(PAINT_MARGIN), 0, CROP), 2)
+    return (*(np.floor(low / 16) * 16).astype(int).tolist(), *(np.ceil(high / 16) * 16).astype(int).tolist())
 
 
 def default_output(image: str | Path, driver: str | Path) -> Path:
@@ -165,8 +176,6 @@ class Animator:
         if painter is not None:
             import torch
 
-            from .warp import CROP, N_CHANNELS
-
             psi = torch.zeros(1, sum(painter.weights.generator.coeffs), dtype=painter.dtype, device=painter.device)
             painter.paint(np.zeros((CROP, CROP, N_CHANNELS), np.float32), psi)
         return painter
@@ -204,16 +213,13 @@ class Animator:
         """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native
         code frees the GIL, and libraries that each used all cores for a frame would only wait for one another."""
         from .compose import compose_frame, paint_box
-        from .warp import CROP, condition
+        from .warp import condition
 
         portrait = portraits[0]
         warper = portrait.warper()
         psi = painter.person([p.views[0] for p in portraits]) if painter else None
 
-        # The networks see only the head with the hair around it: the rest of the crop the warp does right. One box for
-        # all frames, on the grid of their strides: they must not answer to where it lies.
-        low, high = np.split(np.clip(targets.extent(PAINT_MARGIN), 0, CROP), 2)
-        box = (*(np.floor(low / 16) * 16).astype(int).tolist(), *(np.ceil(high / 16) * 16).astype(int).tolist())
+        box = painted_box(targets)
 
         def make(t: int) -> np.ndarray:
             target = targets[t]
