@@ -15,12 +15,12 @@ import numpy as np
 
 from . import weights as weights_file
 from .encode import VideoWriter
-from .errors import InputError, UsageError
+from .errors import UsageError
 from .motion import Retargeter, check_motion
 from .outputs import check_apart, check_output
 from .tracking import MotionTrack, check_tracker, track_video
 from .video import FrameReader
-from .warp import CROP, N_CHANNELS
+from .warp import CROP, N_CHANNELS, condition
 
 PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
 TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
@@ -129,11 +129,11 @@ class Animator:
         if face < 1 or driver_face < 1:
             raise UsageError("Faces are counted from 1, the largest.")
         output = check_output(output if output is not None else default_output(images[0], driver), force)
-        check_apart(output, [*images, driver, *([self._options[0]] if self._options[0] else [])])
-        warnings: list[str] = []
         weights = self._options[0]
-        if weights is not None and not Path(weights).is_file():
-            raise InputError(f"{weights}: there is no such weights file; check the path.")
+        check_apart(output, [*images, driver, *([] if weights is None else [weights])])
+        if weights is not None:
+            weights_file.check_file(weights)
+        warnings: list[str] = []
         warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
         reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
 
@@ -213,12 +213,10 @@ class Animator:
         """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native
         code frees the GIL, and libraries that each used all cores for a frame would only wait for one another."""
         from .compose import compose_frame, paint_box
-        from .warp import condition
 
         portrait = portraits[0]
         warper = portrait.warper()
         psi = painter.person([p.views[0] for p in portraits]) if painter else None
-
         box = painted_box(targets)
 
         def make(t: int) -> np.ndarray:

@@ -89,7 +89,7 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 class Meter:
-    """The measures of one picture against its target. faces: mean embedding of all people, for centred CSIM."""
+    """The measures of one picture against its target. mean: embedding of all the shards' people, to centre CSIM."""
 
     def __init__(self, shards: list[Shard]):
         self.net = FaceNet()

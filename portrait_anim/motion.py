@@ -23,8 +23,9 @@ from .mesh import (
     OVAL,
     RIGHT_EYE,
     RIGHT_IRIS,
-    RIGID,  # fmt: skip
+    RIGID,
     openness,
+    similarity,
 )
 from .tracking import MotionTrack
 
@@ -55,15 +56,9 @@ class Pose:
 
 
 def estimate_poses(landmarks: np.ndarray, shape: np.ndarray) -> Pose:
-    """Pose of each face (T, 478, 3) relative to a canonical shape (478, 3): batched Umeyama on the rigid points."""
-    a, b = shape[RIGID], landmarks[:, RIGID].astype(np.float64)
-    mean_a, mean_b = a.mean(0), b.mean(1)
-    u, sigma, vt = np.linalg.svd(np.swapaxes(b - mean_b[:, None], 1, 2) @ (a - mean_a))
-    sign = np.ones((len(b), 3))
-    sign[:, 2] = np.sign(np.linalg.det(u @ vt))
-    rotation = (u * sign[:, None]) @ vt
-    scale = (sigma * sign).sum(1) / ((a - mean_a) ** 2).sum()
-    return Pose(scale, rotation, mean_b - scale[:, None] * (rotation @ mean_a))
+    """Pose of each face (T, 478, 3) relative to a canonical shape (478, 3), from the rigid points."""
+    poses = [similarity(shape[RIGID], face[RIGID].astype(np.float64)) for face in landmarks]
+    return Pose(*(np.array(values) for values in zip(*poses)))
 
 
 def canonical(landmarks: np.ndarray, pose: Pose) -> np.ndarray:
@@ -87,7 +82,6 @@ def one_euro(values: np.ndarray, fps: float, min_cutoff: float, beta: float) -> 
     Still values are smoothed at min_cutoff Hz, moving ones less, by beta Hz per unit/s. Both directions together
     leave no delay.
     """
-
     out = np.zeros(values.shape, np.float32)
     for x, result in ((values, out), (values[::-1], out[::-1])):
         previous, speed = x[0], np.zeros_like(x[0])
@@ -136,19 +130,17 @@ class Retargeter:
         check_motion(motion, strength, only)
         if reference_frame is not None and not 0 <= reference_frame < len(track):
             raise UsageError(f"--reference-frame {reference_frame} is not in the driver; choose 0 to {len(track) - 1}.")
-        self._portrait = portrait
         self._own_pose = estimate_poses(portrait[None], MEAN_FACE)
         self._own = canonical(portrait[None], self._own_pose)[0].astype(np.float64)
 
         pose = estimate_poses(track.landmarks, MEAN_FACE)
         shapes = canonical(track.landmarks, pose)
-        if motion == "relative":
-            self.reference_frame = self._best_frame(track, shapes, pose) if reference_frame is None else reference_frame
-        else:
-            self.reference_frame = self._neutral_frame(track, shapes) if reference_frame is None else reference_frame
+        if reference_frame is None:
+            choose = self._best_frame if motion == "relative" else self._neutral_frame
+            reference_frame = choose(track, shapes, pose)
+        self.reference_frame = reference_frame
         fps = float(track.fps)
         self._set_pose(pose, motion, strength, only, fps, smooth)
-        # A face's own mean shape is closer to it than everybody's: shapes about it wobble less with the pose.
         self._reference = shapes[self.reference_frame].astype(np.float64)
         self._shapes = one_euro(shapes, fps, min_cutoff=3.0, beta=40.0) if smooth else shapes
         self._strength = strength * self._part_weights(only)[:, None]
@@ -189,7 +181,7 @@ class Retargeter:
         angle = np.arccos(np.clip((np.einsum("tij,ij->t", pose.rotation, own) - 1) / 2, -1, 1))
         return int(np.argmin(np.where(track.found, 1.5 * (mouth + calm) + angle, np.inf)))
 
-    def _neutral_frame(self, track: MotionTrack, shapes: np.ndarray) -> int:
+    def _neutral_frame(self, track: MotionTrack, shapes: np.ndarray, pose: Pose) -> int:
         opening = openness(shapes)
         score = opening[:, 0] + np.abs(opening[:, 1:] - np.median(opening[:, 1:], 0)).sum(1)
         return int(np.argmin(np.where(track.found, score, np.inf)))
@@ -199,7 +191,7 @@ class Retargeter:
     def _set_pose(
         self, pose: Pose, motion: str, strength: float, only: tuple[str, ...], fps: float, smooth: bool
     ) -> None:
-        count, zero = len(pose.scale), self.reference_frame
+        zero = self.reference_frame
         still = bool(only) and "head" not in only
         own_scale, own_rotation = self._own_pose.scale[0], self._own_pose.rotation[0]
         start = np.eye(3) if motion == "absolute" else pose.rotation[zero]
@@ -221,7 +213,6 @@ class Retargeter:
         place = own_scale * (own_rotation @ middle) + self._own_pose.shift[0]
         place = place + own_scale * soft_limit(shift * strength, MAX_SHIFT)
         self._shift = place - self._scale[:, None] * (self._rotation @ middle)
-        assert self._rotation.shape == (count, 3, 3)
 
     # ---------------------------------------------------------------- expression
 
@@ -240,15 +231,11 @@ class Retargeter:
         """Size of the portrait's parts over the driver's, smoothly over the face (478,)."""
         width = lambda shape, a, b: np.linalg.norm(shape[a] - shape[b])
         ratio = np.ones(N_LANDMARKS)
-        for points, ends, reach in (
-            (OUTER_LIPS, (61, 291), 0.1),
-            (RIGHT_EYE, (33, 133), 0.05),
-            (LEFT_EYE, (362, 263), 0.05),
-        ):
-            part = np.clip(width(self._own, *ends) / width(self._reference, *ends), 0.6, 1.6)
-            ratio += _near(points, reach) * (part - 1)
-        for iris, ends in ((RIGHT_IRIS, (33, 133)), (LEFT_IRIS, (362, 263))):
-            ratio[iris] = np.clip(width(self._own, *ends) / width(self._reference, *ends), 0.6, 1.6)
+        part = lambda *ends: np.clip(width(self._own, *ends) / width(self._reference, *ends), 0.6, 1.6)
+        lips, right_eye, left_eye = part(61, 291), part(33, 133), part(362, 263)
+        for points, size, reach in ((OUTER_LIPS, lips, 0.1), (RIGHT_EYE, right_eye, 0.05), (LEFT_EYE, left_eye, 0.05)):
+            ratio += _near(points, reach) * (size - 1)
+        ratio[RIGHT_IRIS], ratio[LEFT_IRIS] = right_eye, left_eye
         return ratio
 
     def _expression(self, driver: np.ndarray) -> np.ndarray:

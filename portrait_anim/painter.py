@@ -12,7 +12,6 @@ from .networks import Painting
 from .warp import CROP, N_CHANNELS, View
 from .weights import Weights, load
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 

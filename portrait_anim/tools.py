@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from .cli import run
+from .cli import run, say
 from .errors import InputError, UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
-console = Console(stderr=True, highlight=False)
 
 
 @app.callback()
@@ -42,7 +40,7 @@ def prepare(
         said = report["error"] or f"kept {report['kept']} frames in {len(report['shards'])} shards" + (
             f"; left out: {lost}" if lost else ""
         )
-        console.print(f"[{done}/{total}] {Path(report['video']).name}: {said}", markup=False)
+        say(f"[{done}/{total}] {Path(report['video']).name}: {said}")
 
     reports = make(videos, out, groups, workers, progress=show)
     kept, failed = sum(r["kept"] for r in reports), sum(bool(r["error"]) for r in reports)
@@ -91,7 +89,7 @@ def meta_train(
 
     def show(report: dict) -> None:
         numbers = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in report.items())
-        console.print(numbers, markup=False)
+        say(numbers)
 
     sample = None if paper else lambda trainer, folder: training_samples(trainer, folder, held_out)
     trainer = train(
@@ -140,7 +138,7 @@ def evaluate(
 
     def show(done: int, total: int) -> None:
         if done % 20 == 0 or done == total:
-            console.print(f"{done} of {total} pairs", markup=False)
+            say(f"{done} of {total} pairs")
 
     print(to_markdown(measure(shards, weights, paper, tuple(shots or (1,)), out, progress=show)))
 

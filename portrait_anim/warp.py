@@ -142,7 +142,7 @@ class Warper:
         ids = mesh.rasterise(vertices, self.frame)
         weights = np.empty((len(self.views), *ids.shape), np.float32)
         for n in range(1, len(self.views)):
-            used = share[n].max() > 0.01
+            used = share[n].max() > UNSEEN
             weights[n] = cv2.GaussianBlur(np.take(share[n], ids, mode="wrap"), (0, 0), 2.0) if used else 0
         weights[0] = 1 - weights[1:].sum(0)
         face = np.take(self._is_face, ids, mode="wrap")

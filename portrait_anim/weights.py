@@ -47,6 +47,14 @@ def find_default() -> Path | None:
     return None
 
 
+def check_file(path: str | Path) -> Path:
+    """Raises InputError when there is no such file: cheap, before torch is imported."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such weights file; check the path.")
+    return path
+
+
 def save(path: str | Path, generator: Generator, embedder: Embedder, config: ModelConfig, info: dict[str, Any]) -> Path:
     """Write the file `path`, or one named by its hash if `path` is a folder, and return where it is."""
     import torch
@@ -83,9 +91,7 @@ def load(path: str | Path | None = None, dtype: torch.dtype | None = None) -> We
 
     if path is None and (path := find_default()) is None:
         raise InputError("No weights came with this installation; name a weights file.")
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such weights file; check the path.")
+    path = check_file(path)
     try:
         with safe_open(path, framework="pt") as file:  # which checks the header and the file's length
             sha256 = _checked_sha256(path)
