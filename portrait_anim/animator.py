@@ -62,8 +62,53 @@ def default_output(image: str | Path, driver: str | Path) -> Path:
     return Path(f"{Path(image).stem[:100]}--{Path(driver).stem[:100]}.mp4")  # a file's name has 255 bytes at most
 
 
+@dataclass
+class _Portraits:
+    """The photos of one person, the first of them the canvas."""
+
+    photos: list  # of Portrait
+    warnings: list[str]
+
+
+@dataclass
+class _Clip:
+    """A driver clip that was tracked. start: seconds into it, where its sound begins, too."""
+
+    track: MotionTrack
+    has_audio: bool
+    start: float
+    warnings: list[str]
+
+
+class _Recent:
+    """What was read last, by key: several outputs of one portrait or of one driver share the work."""
+
+    SIZE = 4
+
+    def __init__(self):
+        self._values: dict = {}
+
+    def get(self, key: tuple, make: Callable):
+        """The value of key, made if need be."""
+        value = self._values.pop(key, None)
+        self._values[key] = value if value is not None else make()
+        while len(self._values) > self.SIZE:
+            del self._values[next(iter(self._values))]
+        return self._values[key]
+
+
+def _identity(path: str | Path) -> tuple:
+    """Changes when the file does. A file that is missing has none yet: whoever reads it says so."""
+    try:
+        status = os.stat(path)
+        return (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+    except (OSError, ValueError):
+        return (str(path),)
+
+
 class Animator:
-    """Brings portraits to life. The networks are loaded once, at the first use.
+    """Brings portraits to life. The networks are loaded once, at the first use; the last few portraits and drivers
+    that were read are kept, so that further outputs of them share the work.
 
     weights: a weights file, None for those that ship; without any the tool is the warp alone and says so.
     device: "auto", "cpu", "cuda", "mps". precision: "auto", "fp32", "bf16", "fp16".
@@ -72,6 +117,7 @@ class Animator:
     def __init__(self, weights: str | Path | None = None, device: str = "auto", precision: str = "auto"):
         self._options = (weights, device, precision)
         self._painter = None
+        self._recent_portraits, self._recent_clips = _Recent(), _Recent()
 
     @property
     def painter(self):
@@ -133,30 +179,26 @@ class Animator:
         check_apart(output, [*images, driver, *([] if weights is None else [weights])])
         if weights is not None:
             weights_file.check_file(weights)
-        warnings: list[str] = []
         warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
-        reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
 
-        progress(Progress("portrait", 0, len(images)))
-        portraits = self._load_portraits(images, face, max_size, background, tracker, warnings, progress)
+        portraits = self._portraits(images, face, max_size, background, tracker, progress)
         ready = time.perf_counter()
         if warm_up.done():
             warm_up.result()  # a bad device or weights file should not wait for the driver to be tracked
-        track = self._track(reader, driver, driver_face, tracker, warnings, progress)
+        clip = self._clip(driver, driver_face, tracker, start, end, fps, progress)
         tracked = time.perf_counter()
         painter = warm_up.result()
+        warnings = portraits.warnings + clip.warnings
         if painter is None:
             warnings.append("No weights found: the photo is only warped; mouth interior and eyelids are not painted.")
 
-        portrait = portraits[0]
-        targets = Retargeter(track, portrait.views[0].landmarks, motion, strength, only, reference_frame, smooth)
-        rate = track.fps
-        del track  # of a long clip the smoothed motion is kept, not the raw one, too
-        size = portrait.photo.shape[1::-1]
-        sound = driver if audio and reader.info.has_audio else None
+        portrait = portraits.photos[0]
+        targets = Retargeter(clip.track, portrait.views[0].landmarks, motion, strength, only, reference_frame, smooth)
+        size, rate = portrait.photo.shape[1::-1], clip.track.fps
+        sound = driver if audio and clip.has_audio else None
         tags = {"comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."}
-        with VideoWriter(output, size, rate, crf, sound, reader.start, tags, force=force) as writer:
-            for done, frame in enumerate(self._frames(portraits, targets, painter), 1):
+        with VideoWriter(output, size, rate, crf, sound, clip.start, tags, force=force) as writer:
+            for done, frame in enumerate(self._frames(portraits.photos, targets, painter), 1):
                 writer.write(frame)
                 progress(Progress("frames", done, len(targets)))
         end_time = time.perf_counter()
@@ -166,7 +208,7 @@ class Animator:
             "frames": end_time - tracked,
             "total": end_time - begin,
         }
-        return Result(output, size, rate, len(targets), warnings + reader.warnings + writer.warnings, timings)
+        return Result(output, size, rate, len(targets), warnings + writer.warnings, timings)
 
     # ---------------------------------------------------------------- stages
 
@@ -180,34 +222,45 @@ class Animator:
             painter.paint(np.zeros((CROP, CROP, N_CHANNELS), np.float32), psi)
         return painter
 
-    def _load_portraits(self, images, face, max_size, background, tracker, warnings, progress) -> list:
+    def _portraits(self, images, face, max_size, background, tracker, progress) -> "_Portraits":
         from .portrait import Portrait
 
-        portraits = []
-        for number, image in enumerate(images):
-            portrait = Portrait.load(image, face if number == 0 else 1, max_size, background, tracker)
-            if portrait.n_faces > 1 and (face == 1 or number):
-                warnings.append(f"{image}: shows {portrait.n_faces} faces, used the largest; --face 2 takes the next.")
-            portraits.append(portrait)
-            progress(Progress("portrait", number + 1, len(images)))
-        return portraits
+        def read() -> _Portraits:
+            loaded = _Portraits([], [])
+            for number, image in enumerate(images):
+                portrait = Portrait.load(image, face if number == 0 else 1, max_size, background, tracker)
+                if portrait.n_faces > 1 and (face == 1 or number):
+                    loaded.warnings.append(
+                        f"{image}: shows {portrait.n_faces} faces, used the largest; --face 2 takes the next."
+                    )
+                loaded.photos.append(portrait)
+                progress(Progress("portrait", number + 1, len(images)))
+            return loaded
 
-    def _track(self, reader, driver, face, tracker, warnings, progress) -> MotionTrack:
-        with reader:
-            for state in track_video(reader, reader.fps, str(driver), face, tracker):
-                if isinstance(state, MotionTrack):
-                    break
-                progress(Progress("driver", state, reader.expected_frames))
-        if state.n_faces > 1 and face == 1:
-            warnings.append(
-                f"{driver}: shows {state.n_faces} faces, followed the largest; --driver-face 2 is the next."
-            )
-        lost = state.lost_ranges()
-        if lost:
-            spans = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in lost[:8])
-            more = ", ..." if len(lost) > 8 else ""
-            warnings.append(f"{driver}: no face in frames {spans}{more}; the nearest pose was held.")
-        return state
+        progress(Progress("portrait", 0, len(images)))
+        return self._recent_portraits.get((*map(_identity, images), face, max_size, background, tracker), read)
+
+    def _clip(self, driver, face, tracker, start, end, fps, progress) -> "_Clip":
+        def read() -> _Clip:
+            reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
+            with reader:
+                for state in track_video(reader, reader.fps, str(driver), face, tracker):
+                    if isinstance(state, MotionTrack):
+                        break
+                    progress(Progress("driver", state, reader.expected_frames))
+            warnings = []
+            if state.n_faces > 1 and face == 1:
+                warnings.append(
+                    f"{driver}: shows {state.n_faces} faces, followed the largest; --driver-face 2 is the next."
+                )
+            lost = state.lost_ranges()
+            if lost:
+                spans = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in lost[:8])
+                more = ", ..." if len(lost) > 8 else ""
+                warnings.append(f"{driver}: no face in frames {spans}{more}; the nearest pose was held.")
+            return _Clip(state, reader.info.has_audio, reader.start, warnings + reader.warnings)
+
+        return self._recent_clips.get((_identity(driver), face, tracker, start, end, fps), read)
 
     def _frames(self, portraits: list, targets: Retargeter, painter) -> Iterator[np.ndarray]:
         """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native
