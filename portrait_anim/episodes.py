@@ -16,6 +16,8 @@ from .mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, openness
 from .prepare import Shard
 from .warp import CROP, View, Warper, condition
 
+_MARGIN = 8  # px: so far from the edge of a crop must the centre of a mouth or an eye be to count as seen
+
 
 @dataclass(frozen=True)
 class EpisodeConfig:
@@ -106,10 +108,9 @@ class Episodes(Dataset):
         cut = lambda a: _to_tensor(np.stack([a[y : y + size, x0 : x0 + size] for x0, y in corners]))
         embedded = [0] + list(range(2, len(images)))  # the target is never embedded
         k, side = self.config.max_sources, self.config.embedder_size
-        photos, drawings = (np.zeros((k, side, side, 3), np.uint8) for _ in range(2))
+        photos, drawings = (torch.zeros((k, 3, side, side), dtype=torch.uint8) for _ in range(2))
         for n, i in enumerate(embedded):
-            photos[n] = cv2.resize(images[i], (side, side), interpolation=cv2.INTER_AREA)
-            drawings[n] = mesh.draw_landmarks(landmarks[i], CROP, side)
+            photos[n], drawings[n] = embedder_input(images[i], landmarks[i], side)
         return {
             "x": cut(x),  # (C, 13, size, size) the generator's input
             "target": cut(images[1]),  # (C, 3, size, size) uint8
@@ -119,11 +120,20 @@ class Episodes(Dataset):
             ),
             "weights": torch.stack([cut(w[..., None]) for w in warp.weights]),  # (V, C, 1, size, size)
             "photos": _to_tensor(np.stack([v.image for v in views])),  # (V, 3, 256, 256) uint8
-            "sources": _to_tensor(photos),  # (K, 3, side, side) uint8, of which `count` are filled
-            "drawings": _to_tensor(drawings),
+            "sources": photos,  # (K, 3, side, side) uint8, of which `count` are filled
+            "drawings": drawings,
             "count": torch.tensor(len(embedded)),
             "person": torch.tensor(self.groups.index(shard.group)),
+            "mouth": self._centres(landmarks[1], corners, [OUTER_LIPS]),  # (C, 1, 2) for D's local heads
+            "eyes": self._centres(landmarks[1], corners, [RIGHT_EYE, LEFT_EYE]),  # (C, 2, 2)
         }
+
+    def _centres(self, landmarks: np.ndarray, corners: list[tuple[int, int]], parts: list) -> torch.Tensor:
+        """Where the parts of the face are in each crop, (C, K, 2) px; NaN where a crop does not show one."""
+        centres = np.stack([landmarks[part, :2].mean(0) for part in parts])[None] - np.array(corners)[:, None]
+        outside = (np.abs(centres - self.config.crop / 2) > self.config.crop / 2 - _MARGIN).any(-1)
+        centres[outside] = np.nan
+        return torch.from_numpy(centres.astype(np.float32))
 
     def _corners(self, landmarks: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int]]:
         """Upper left corners (x, y) of the crops: mouth, eyes, then the face, its border, anywhere."""
@@ -138,6 +148,12 @@ class Episodes(Dataset):
                 centres.append(rng.uniform(size / 2, CROP - size / 2, 2))
         corners = np.clip(np.round(np.array(centres[: self.config.crops]) - size / 2), 0, CROP - size).astype(int)
         return [(int(x), int(y)) for x, y in corners]
+
+
+def embedder_input(image: np.ndarray, landmarks: np.ndarray, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Photo and drawing as E takes them, (3, side, side) uint8 each; image: (256, 256, 3) uint8."""
+    photo = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    return _to_tensor(photo), _to_tensor(mesh.draw_landmarks(landmarks, CROP, side))
 
 
 def _move(images: list, landmarks: list, matte: np.ndarray, rng: np.random.Generator) -> tuple[list, list, np.ndarray]:

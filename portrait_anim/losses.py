@@ -18,6 +18,7 @@ class LossWeights:
     """Weights of the sum. Colours are in [-1, 1]; feature distances are relative (see perceptual.feature_distance)."""
 
     image: float = 10.0  # L1 of the composite
+    inside: float = 4.0  # how many times more of it inside mouth and eyes, which a warp knows nothing of
     warp: float = 2.0  # L1 of the refined warp alone: the residual flow learns where the mask hides it
     paint: float = 3.0  # L1 of the painting alone: it must be ready before the mask calls on it
     face: float = 2.0  # FaceNet features: identity and the parts of a face
@@ -26,7 +27,7 @@ class LossWeights:
     keep: float = 0.02  # prefers the warp where both are as good
     adversarial: float = 0.1
     features: float = 4.0  # feature matching, times `adversarial`
-    match: float = 1.0  # L_MCH: the discriminator's row of a person is E's vector of them
+    match: float = 0.3  # L_MCH: the discriminator's row of a person is E's vector of them
 
 
 @dataclass
@@ -68,11 +69,14 @@ def total_variation(flow: Tensor) -> Tensor:
     return (flow[:, :, 1:] - flow[:, :, :-1]).abs().mean() + (flow[..., 1:] - flow[..., :-1]).abs().mean()
 
 
-def pixel_losses(made: Composite, painting: Painting, target: Tensor, weights: LossWeights) -> dict[str, Tensor]:
-    """Weighted terms that need no other network."""
+def pixel_losses(
+    made: Composite, painting: Painting, target: Tensor, inside: Tensor, weights: LossWeights
+) -> dict[str, Tensor]:
+    """Weighted terms that need no other network. inside: (N, 1, h, w), 1 inside mouth and eyes."""
     l1 = lambda image: (image - target).abs().mean()
+    extra = ((made.image - target).abs().mean(1, keepdim=True) * inside).mean()
     return {
-        "image": weights.image * l1(made.image),
+        "image": weights.image * (l1(made.image) + weights.inside * extra),
         "warp": weights.warp * l1(made.refined),
         "paint": weights.paint * l1(made.painted),
         "smooth_flow": weights.smooth_flow * total_variation(painting.flow),

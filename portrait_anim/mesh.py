@@ -36,9 +36,24 @@ RING_NECK = np.array([0.75, 0.33, 0.74, 0.0, 0.14])
 FACE, EYE, MOUTH, RING = 0, 1, 2, 3  # labels of triangles; ring k has label RING + k
 
 
+def _eye_fill(lids: np.ndarray, iris: np.ndarray) -> list[tuple[int, int, int]]:
+    """Triangles between the lids' loop and the iris: each lid point hangs on the rim point in its direction, so that
+    the iris moves as a disc between lids that stay."""
+    centre, rim = iris[0], iris[1:]
+    offset = (MEAN_FACE[:, :2] - MEAN_FACE[centre, :2]) / np.ptp(MEAN_FACE[lids, :2], axis=0)  # the eye as a circle
+    angle = np.arctan2(offset[:, 1], offset[:, 0])
+    nearest = rim[np.cos(angle[lids, None] - angle[rim]).argmax(1)]
+    triangles = []
+    for a, b, rim_a, rim_b in zip(lids, np.roll(lids, -1), nearest, np.roll(nearest, -1)):
+        triangles.append((a, b, rim_a))
+        if rim_a != rim_b:
+            triangles += [(b, rim_a, rim_b), (centre, rim_a, rim_b)]
+    return triangles
+
+
 def _triangles() -> tuple[np.ndarray, np.ndarray]:
     """All triangles (F, 3) and their labels (F,): tessellation, eye and mouth fills, ring strips."""
-    eyes = np.concatenate([_TOPOLOGY["right_eye_fill"], _TOPOLOGY["left_eye_fill"]])
+    eyes = np.array(_eye_fill(RIGHT_EYE, RIGHT_IRIS) + _eye_fill(LEFT_EYE, LEFT_IRIS))
     parts = [(_TOPOLOGY["tessellation"], FACE), (eyes, EYE), (_TOPOLOGY["mouth_fill"], MOUTH)]
     inner, n = OVAL, len(OVAL)
     for k in range(N_RINGS):
@@ -97,6 +112,30 @@ def openness(landmarks: np.ndarray) -> np.ndarray:
     return np.stack([gap(13, 14) * 1.5, gap(78, 308), gap(159, 145) * 3, gap(386, 374) * 3], -1)
 
 
+def irises_within_lids(landmarks: np.ndarray) -> np.ndarray:
+    """landmarks (478, 3) with the points of the irises drawn in where lids cover them: triangles must not fold."""
+    points = np.array(landmarks, np.float64)
+    for lids, iris in ((RIGHT_EYE, RIGHT_IRIS), (LEFT_EYE, LEFT_IRIS)):
+        loop = points[lids, :2]
+        middle = loop.mean(0)
+        for some, origin, room in ((iris[:1], middle, 0.8), (iris[1:], points[iris[0], :2], 0.9)):
+            reach = _reach(loop, origin, points[some, :2] - origin)
+            points[some, :2] = origin + (points[some, :2] - origin) * np.minimum(1, room * reach)[:, None]
+            origin = points[iris[0], :2]
+    return points
+
+
+def _reach(loop: np.ndarray, origin: np.ndarray, ways: np.ndarray) -> np.ndarray:
+    """How many times each of the ways (N, 2) px fits between origin and the loop (K, 2) around it: (N,)."""
+    a = loop - origin
+    edge = np.roll(a, -1, 0) - a
+    cross = lambda p, q: p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0]
+    parallel = cross(ways[:, None], edge)
+    parallel = np.where(np.abs(parallel) < 1e-9, 1e-9, parallel)
+    times, along = cross(a, edge) / parallel, cross(a, ways[:, None]) / parallel
+    return np.where((times > 0) & (along >= 0) & (along <= 1), times, np.inf).min(1)
+
+
 class HeadMesh:
     """The mesh of one photo's face: landmarks (478, 3) and the shell of rings grown around them."""
 
@@ -106,7 +145,7 @@ class HeadMesh:
         height = face_height(self.landmarks)
         push = RING_PUSH[:, None, None] * height * axes[2]
         self.rings = centre + (oval - centre) * RING_SCALE[:, None, None] + push  # (5, 36, 3)
-        self.vertices = np.concatenate([self.landmarks, self.rings.reshape(-1, 3)])  # (658, 3)
+        self.vertices = np.concatenate([irises_within_lids(self.landmarks), self.rings.reshape(-1, 3)])  # (658, 3)
         towards_chin = np.clip((((oval - centre) @ axes[1]) / height - 0.04) / 0.34, 0, 1)
         self._follow = (RING_FOLLOW[:, None] * (1 - towards_chin * (1 - RING_NECK)[:, None]))[..., None]
 
@@ -114,7 +153,7 @@ class HeadMesh:
         """Vertices (658, 3) of this head with its landmarks at target (478, 3): the rings follow the rigid pose."""
         scale, rotation, shift = similarity(self.landmarks[RIGID], target[RIGID])
         rings = self._follow * (scale * self.rings @ rotation.T + shift) + (1 - self._follow) * self.rings
-        return np.concatenate([target, rings.reshape(-1, 3)])
+        return np.concatenate([irises_within_lids(target), rings.reshape(-1, 3)])
 
     @cached_property
     def facing(self) -> np.ndarray:

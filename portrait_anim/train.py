@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from . import losses, weights
-from .episodes import EpisodeConfig, Episodes
+from .episodes import EpisodeConfig, Episodes, embedder_input
 from .errors import InputError
 from .losses import LossWeights, to_unit
 from .networks import Discriminator, Embedder, Generator, ModelConfig
@@ -108,7 +108,8 @@ class Trainer:
             terms = {"image": shares.image * (image - target).abs().mean()}
         else:
             made = losses.compose(batch, painting)
-            terms = losses.pixel_losses(made, painting, target, shares)
+            inside = x[:, 6:8].sum(1, keepdim=True)
+            terms = losses.pixel_losses(made, painting, target, inside, shares)
             image = made.image
         image = image.contiguous(memory_format=torch.channels_last)
         with self._autocast():
@@ -123,13 +124,14 @@ class Trainer:
         adversarial = self.step >= config.adversarial_after
         if adversarial:
             person = batch["person"].repeat_interleave(crops, 0)
+            local = {part: batch[part].flatten(0, 1) for part in ("mouth", "eyes")}
             with self._autocast():
-                terms |= losses.generator_adversarial(self.critic, image, target, drawing, person, shares)
+                terms |= losses.generator_adversarial(self.critic, image, target, drawing, person, shares, **local)
             terms["match"] = shares.match * (e - self.critic.videos(batch["person"]).detach()).abs().mean()
         self._update(self.optimiser, self.painters, sum(terms.values()))
         if adversarial:
             with self._autocast():
-                loss = losses.critic_loss(self.critic, image, target, drawing, person)
+                loss = losses.critic_loss(self.critic, image, target, drawing, person, **local)
             loss = loss + shares.match * (e.detach() - self.critic.videos(batch["person"])).abs().mean()
             self._update(self.critic_optimiser, list(self.critic.parameters()), loss)
             terms["critic"] = loss
@@ -154,6 +156,27 @@ class Trainer:
                 p.grad = g.view_as(p).clone(memory_format=torch.preserve_format)
         nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
         optimiser.step()
+
+    @torch.no_grad()
+    def standardise(self) -> None:
+        """Give e mean 0 and deviation 1 over people, without changing what G does, and D's rows W that e.
+
+        An average over a photo's pixels hardly differs between people: left alone, e becomes a constant and is
+        ignored. (Data-dependent initialisation as in LSUV, Mishkin and Matas, ICLR 2016.)
+        """
+        side = self.config.episodes.embedder_size
+        first = {shard.group: shard for shard in reversed(self.episodes.shards)}
+        photos, drawings = zip(*(embedder_input(s.image(0), s.landmarks[0], side) for _, s in sorted(first.items())))
+        e = self.embedder(*(to_unit(torch.stack(images)) for images in (photos, drawings)))
+        mean = e.mean(0)
+        spread = e.std(0, correction=0).clamp(min=1e-3 * float(mean.abs().mean()))
+        out, projection = self.embedder.out, self.generator.projection
+        projection.bias += projection.weight @ mean
+        projection.weight *= spread
+        out.weight /= spread[:, None]
+        out.bias.sub_(mean).div_(spread)
+        self.critic.videos.weight.copy_((e - mean) / spread)
+        self.average = [p.detach().clone() for p in self.painters]
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -234,6 +257,8 @@ def meta_train(
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         trainer.load(checkpoint)
+    elif trainer.model.kind == "warp":
+        trainer.standardise()
     window = _Window(trainer.episodes, trainer.step * config.batch, trainer.rank, trainer.world)
     loader = DataLoader(
         window,

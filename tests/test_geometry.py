@@ -54,6 +54,32 @@ def test_similarity_recovers_a_known_pose():
     assert scale == pytest.approx(3.0) and np.allclose(found, rotation) and np.allclose(shift, [5, 6, 7])
 
 
+def test_gaze_is_warped_the_iris_moves_as_a_disc_and_the_lids_stay():
+    own = Portrait.load(ASTRONAUT).views[0]  # she looks into the camera: her irises have room to both sides
+    for shift in (-1.5, 1.5):
+        aside = own.landmarks.copy()
+        aside[468:, 0] += shift
+        flow = Warper([own]).warp(aside).flows[0]
+        moved = lambda point: np.floor(point) + 0.5 - flow[int(point[1]), int(point[0])]
+        for iris in (468, 473):
+            for dx in (-1.0, 0.0, 1.0):
+                assert np.allclose(moved(aside[iris, :2] + (dx, 0)), (shift, 0), atol=0.4)
+        for lid in (33, 133, 362, 263):
+            assert np.linalg.norm(moved(aside[lid, :2])) < 0.8
+
+
+def test_no_triangle_of_the_eye_folds_when_it_looks_aside():
+    def areas(landmarks: np.ndarray) -> np.ndarray:
+        a, b, c = HeadMesh(landmarks).vertices[TRIANGLES[LABELS == mesh.EYE]].transpose(1, 2, 0)
+        return (b - a)[0] * (c - a)[1] - (b - a)[1] * (c - a)[0]
+
+    ahead = MEAN_FACE * 100
+    for shift in (-3.0, 3.0):  # an eye is 16 wide, the iris 7: this is as far as people look
+        aside = ahead.copy()
+        aside[468:, 0] += shift
+        assert (areas(aside) * areas(ahead) > 0).all()
+
+
 def test_at_its_own_landmarks_the_warp_is_the_identity(portrait):
     warp = portrait.warper().warp(portrait.views[0].landmarks)
     x0, y0, x1, y1 = warp.frame

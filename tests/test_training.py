@@ -90,10 +90,31 @@ def test_the_split_is_by_person_fixed_and_about_a_seventh():
 def test_episodes_depend_on_their_number_only(shards):
     train = load_shards(shards, held_out=False)
     one, other = Episodes(train, seed=3)[17], Episodes(train, seed=3)[17]
-    assert all(torch.equal(one[k], other[k]) for k in one)
+    assert all(torch.equal(one[k].nan_to_num(-1), other[k].nan_to_num(-1)) for k in one)
     assert not torch.equal(one["x"], Episodes(train, seed=4)[17]["x"])
     assert one["x"].shape == (3, 13, 80, 80) and one["photos"].shape == (2, 3, 256, 256)
     assert one["x"][:, :6].abs().max() <= 1.001
+
+
+def test_local_heads_are_told_where_mouth_and_eyes_are(shards):
+    batch = Episodes(load_shards(shards, held_out=False), seed=3)[17]
+    assert batch["mouth"].shape == (3, 1, 2) and batch["eyes"].shape == (3, 2, 2)
+    x, y = batch["mouth"][0, 0].round().int().tolist()  # the first crop shows the mouth: lips are drawn around there
+    red = batch["x"][0, 3]
+    assert red[y - 12 : y + 12, x - 20 : x + 20].max() > 0.5
+    assert not batch["eyes"][0].isfinite().any() and not batch["mouth"][1].isfinite().any()
+
+
+def test_e_starts_standardised_without_changing_what_the_generator_does(shards):
+    config = TrainConfig(batch=2, episodes=EpisodeConfig(crop=64, crops=2))
+    trainer = Trainer(load_shards(shards, held_out=False), config=config)
+    batch = torch.utils.data.default_collate([trainer.episodes[j] for j in range(2)])
+    with torch.no_grad():
+        before = trainer.generator.projection(trainer.embed(batch))
+        trainer.standardise()
+        after = trainer.generator.projection(trainer.embed(batch))
+    assert torch.allclose(before, after, atol=1e-4)
+    assert torch.allclose(trainer.critic.videos.weight.mean(0), torch.zeros(256), atol=1e-3)
 
 
 def test_palettes_reach_the_looks_of_old_pictures():
