@@ -233,6 +233,8 @@ class Animator:
                     loaded.warnings.append(
                         f"{image}: shows {portrait.n_faces} faces, used the largest; --face 2 takes the next."
                     )
+                if number:
+                    loaded.photos[0].add(portrait)
                 loaded.photos.append(portrait)
                 progress(Progress("portrait", number + 1, len(images)))
             return loaded

@@ -81,20 +81,23 @@ def compose_frame(
     def fetch(view: int, corner: tuple = warp.frame[:2], to: Box = everywhere) -> np.ndarray:
         """The pixels of a view's photo moved to a part of the region, (h, w, 4)."""
         i, j = corner[1] - warp.frame[1], corner[0] - warp.frame[0]
-        flow = warp.flows[view][i:, j:] * np.float32(1 / scale)
-        if view == 1:  # the mirrored photo: the same pixels, read from the other side of the crop
-            flow[..., 0] = CROP / scale - flow[..., 0]
-        points = grow(flow + (origin - np.float32(0.5)), corner, to)
-        return cv2.remap(region.rgba[view], points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        source = portrait.sources[view]
+        flow = warp.flows[view][i:, j:] * np.float32(1 / source.scale)
+        if source.is_mirror:  # the same pixels, read from the other side of the crop
+            flow[..., 0] = CROP / source.scale - flow[..., 0]
+        points = grow(flow + (source.origin - np.float32(0.5)), corner, to)
+        return cv2.remap(source.rgba, points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-    picture = fetch(0)
+    picture, so_far = fetch(0), warp.weights[0].copy()
     for n in range(1, len(warp.flows)):
         if warp.used(n):
-            x, y, width, height = cv2.boundingRect((warp.weights[n] > UNSEEN).astype(np.uint8))
+            so_far += warp.weights[n]
+            among = warp.weights[n] / np.maximum(so_far, 1e-6)  # its share among the views so far
+            x, y, width, height = cv2.boundingRect((among > UNSEEN).astype(np.uint8))
             corner = (x + warp.frame[0], y + warp.frame[1])
             to = in_region((*corner, corner[0] + width, corner[1] + height))
             if to[0] < to[2] and to[1] < to[3]:
-                share = grow(warp.weights[n][y:, x:], corner, to)
+                share = grow(among[y:, x:], corner, to)
                 part = picture[to[1] : to[3], to[0] : to[2]]
                 part[:] = cv2.blendLinear(part.copy(), fetch(n, corner, to), 1 - share, share)
     background = (1 - grow(warp.face)) * (1 - region.hold)

@@ -25,6 +25,7 @@ class EpisodeConfig:
     crops: int = 3  # per pair: mouth, eyes, elsewhere
     embedder_size: int = 128  # px: of the source photos as E takes them
     max_sources: int = 4  # K is drawn from 1..max_sources, 1 most often
+    fused: float = 0.4  # share of pairs whose warp is fused from a second photo
     hard_pairs: float = 0.6  # share of pairs whose target is the most different of a few candidates
     palettes: float = 0.4  # share of pairs in the colours of old photos and paintings
 
@@ -79,32 +80,43 @@ class Episodes(Dataset):
         if rng.random() < self.config.hard_pairs:
             target = int(candidates[np.abs(spread[candidates] - spread[source]).sum(1).argmax()])
         more = rng.integers(0, len(shard), int(rng.choice(self.config.max_sources, p=self._source_odds())))
-        return self._episode(shard, source, target, more, rng)
+        fused = rng.random() < self.config.fused
+        if fused:  # of a few photos the one most like the target: the others would not be used
+            candidates = candidates[candidates != target]
+            nearest = np.abs(spread[candidates] - spread[target]).sum(1).argsort()[:1]
+            more = np.concatenate([candidates[nearest], more])[: self.config.max_sources - 1]
+            fused = len(nearest) > 0
+        return self._episode(shard, source, target, more, fused, rng)
 
     def _source_odds(self) -> np.ndarray:
         odds = 0.4 ** np.arange(self.config.max_sources)
         return odds / odds.sum()
 
-    def _episode(self, shard: Shard, source: int, target: int, more: np.ndarray, rng: np.random.Generator) -> dict:
+    def _episode(
+        self, shard: Shard, source: int, target: int, more: np.ndarray, fused: bool, rng: np.random.Generator
+    ) -> dict:
         frames = [source, target, *more.tolist()]
         images = [shard.image(t) for t in frames]
         landmarks = [shard.landmarks[t].astype(np.float64) for t in frames]
-        matte = shard.matte(source)
+        mattes = [shard.matte(t) for t in (source, *frames[2 : 2 + fused])]
         if rng.random() < 0.5:
             images = [np.ascontiguousarray(i[:, ::-1]) for i in images]
             landmarks = [mesh.mirrored_landmarks(p, CROP) for p in landmarks]
-            matte = np.ascontiguousarray(matte[:, ::-1])
-        images, landmarks, matte = _move(images, landmarks, matte, rng)
+            mattes = [np.ascontiguousarray(m[:, ::-1]) for m in mattes]
+        images, landmarks, mattes = _move(images, landmarks, mattes, rng)
         if rng.random() < 0.85:
             matrix, curve = palette(rng, rng.random() < self.config.palettes)
             images = [cv2.LUT(cv2.transform(i, matrix), curve) for i in images]
-        view = View(images[0], landmarks[0], matte)
-        views = [view, view.mirrored()]
-        plate = layers.plate(view.image, matte)
+        canvas = View(images[0], landmarks[0], mattes[0])
+        views = [canvas, canvas.mirrored()]
+        if fused:
+            views.append(View(images[2], landmarks[2], mattes[1]).lit_as(canvas))
+        plate = layers.plate(canvas.image, canvas.matte)
         warp = Warper(views).warp(landmarks[1])
         x = condition(warp, views, plate, landmarks[1])
         corners = self._corners(landmarks[1], rng)
         size = self.config.crop
+        padded = lambda parts: torch.stack([*parts, *[torch.zeros_like(parts[0])] * (3 - len(parts))])
         cut = lambda a: _to_tensor(np.stack([a[y : y + size, x0 : x0 + size] for x0, y in corners]))
         embedded = [0] + list(range(2, len(images)))  # the target is never embedded
         k, side = self.config.max_sources, self.config.embedder_size
@@ -115,11 +127,10 @@ class Episodes(Dataset):
             "x": cut(x),  # (C, 13, size, size) the generator's input
             "target": cut(images[1]),  # (C, 3, size, size) uint8
             "plate": cut(plate),
-            "flows": torch.stack(
-                [_to_tensor(np.stack([f[y : y + size, x0 : x0 + size] for x0, y in corners])) for f in warp.flows]
-            ),
-            "weights": torch.stack([cut(w[..., None]) for w in warp.weights]),  # (V, C, 1, size, size)
-            "photos": _to_tensor(np.stack([v.image for v in views])),  # (V, 3, 256, 256) uint8
+            # Canvas, its mirror image and another photo, V = 3; of no weight when there is none.
+            "flows": padded([cut(flow) for flow in warp.flows]),  # (V, C, 2, size, size)
+            "weights": padded([cut(weight[..., None]) for weight in warp.weights]),  # (V, C, 1, size, size)
+            "photos": padded([_to_tensor(view.image) for view in views]),  # (V, 3, 256, 256) uint8
             "sources": photos,  # (K, 3, side, side) uint8, of which `count` are filled
             "drawings": drawings,
             "count": torch.tensor(len(embedded)),
@@ -156,11 +167,11 @@ def embedder_input(image: np.ndarray, landmarks: np.ndarray, side: int) -> tuple
     return _to_tensor(photo), _to_tensor(mesh.draw_landmarks(landmarks, CROP, side))
 
 
-def _move(images: list, landmarks: list, matte: np.ndarray, rng: np.random.Generator) -> tuple[list, list, np.ndarray]:
+def _move(images: list, landmarks: list, mattes: list, rng: np.random.Generator) -> tuple[list, list, list]:
     """The same small rotation, scale and shift for everything: clips are cut alike, users' photos are not."""
     scale, angle, shift = rng.uniform(0.85, 1.2), rng.uniform(-10, 10), rng.uniform(-12, 12, 2)
     if rng.random() < 0.1:
-        return images, landmarks, matte
+        return images, landmarks, mattes
     matrix = cv2.getRotationMatrix2D((CROP / 2, CROP / 2), angle, scale)
     matrix[:, 2] += shift
     by_index = matrix.copy()
@@ -172,7 +183,7 @@ def _move(images: list, landmarks: list, matte: np.ndarray, rng: np.random.Gener
         points[:, :2] = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         points[:, 2] *= scale
         moved.append(points)
-    return [turn(i) for i in images], moved, turn(matte)
+    return [turn(i) for i in images], moved, [turn(m) for m in mattes]
 
 
 def _to_tensor(array: np.ndarray) -> torch.Tensor:

@@ -58,16 +58,15 @@ def choose_pairs(shards: list[Shard], shots: int = 1, per_clip: int = 2, seed: i
 
 def reenact(pair: Pair, painter: Painter | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The mesh warp, the model's picture (the warp without painter) and its input; pictures (256, 256, 3) uint8."""
-    points = [pair.shard.landmarks[t].astype(np.float64) for t in (*pair.sources, pair.target)]
-    canvas = View(pair.shard.image(pair.sources[0]), points[0], pair.shard.matte(pair.sources[0]))
-    views = [canvas, canvas.mirrored()]
+    shard, target = pair.shard, pair.shard.landmarks[pair.target].astype(np.float64)
+    canvas, *others = (
+        View(shard.image(t), shard.landmarks[t].astype(np.float64), shard.matte(t)) for t in pair.sources
+    )
+    views = [canvas, canvas.mirrored(), *(view.lit_as(canvas) for view in others)]
     plate = layers.plate(canvas.image, canvas.matte)
-    warp = Warper(views).warp(points[-1])
-    x = condition(warp, views, plate, points[-1])
-    painting = None
-    if painter is not None:
-        photos = [canvas] + [View(pair.shard.image(t), p, canvas.matte) for t, p in zip(pair.sources[1:], points[1:-1])]
-        painting = painter.paint(x, painter.person(photos))
+    warp = Warper(views).warp(target)
+    x = condition(warp, views, plate, target)
+    painting = painter.paint(x, painter.person([canvas, *others])) if painter is not None else None
     refined, added = paint_box(warp, views, plate, x, painting)
     return _to_uint8(x[..., :3]), _to_uint8(refined + added), x
 
@@ -101,7 +100,6 @@ class Meter:
         from skimage.metrics import structural_similarity
 
         target, points = pair.shard.image(pair.target), pair.shard.landmarks[pair.target]
-        source = pair.shard.image(pair.sources[0]), pair.shard.landmarks[pair.sources[0]]
         error = np.abs(image.astype(np.float32) - target).mean(-1)
         squared = ((image.astype(np.float32) - target) ** 2).mean()
         result = {"l1": error.mean(), "psnr": 10 * np.log10(255**2 / max(squared, 1e-6))}
@@ -113,7 +111,7 @@ class Meter:
             maps = [self.net.features(_to_tensor(i[cut])) for i in (image, target)]
             result[f"{name}_perceptual"] = feature_distance(*maps).item()
         result["ssim"] = structural_similarity(image, target, channel_axis=-1)
-        result["csim"] = centred_cosine(self._embed(image, points), self._embed(*source), self.mean).item()
+        result["csim"] = centred_cosine(self._embed(image, points), self._embed(target, points), self.mean).item()
         found = self.tracker.faces(image)
         result["akd"] = np.linalg.norm((found[0].landmarks - points)[:468, :2], axis=1).mean() if found else np.nan
         return {key: float(value) for key, value in result.items()}

@@ -24,6 +24,7 @@ from .mesh import (
     RIGHT_EYE,
     RIGHT_IRIS,
     RIGID,
+    near,
     openness,
     similarity,
 )
@@ -222,9 +223,9 @@ class Retargeter:
             return np.ones(N_LANDMARKS)
         weight = np.zeros(N_LANDMARKS)
         if "eyes" in only:
-            weight = np.maximum(weight, _near(_EYES_AND_BROWS, 0.06))
+            weight = np.maximum(weight, near(_EYES_AND_BROWS, 0.06))
         if "lips" in only:
-            weight = np.maximum(weight, _near(OUTER_LIPS, 0.12))
+            weight = np.maximum(weight, near(OUTER_LIPS, 0.12))
         return weight
 
     def _part_ratios(self) -> np.ndarray:
@@ -234,7 +235,7 @@ class Retargeter:
         part = lambda *ends: np.clip(width(self._own, *ends) / width(self._reference, *ends), 0.6, 1.6)
         lips, right_eye, left_eye = part(61, 291), part(33, 133), part(362, 263)
         for points, size, reach in ((OUTER_LIPS, lips, 0.1), (RIGHT_EYE, right_eye, 0.05), (LEFT_EYE, left_eye, 0.05)):
-            ratio += _near(points, reach) * (size - 1)
+            ratio += near(points, reach) * (size - 1)
         ratio[RIGHT_IRIS], ratio[LEFT_IRIS] = right_eye, left_eye
         return ratio
 
@@ -270,12 +271,6 @@ class Retargeter:
         wanted[:, 1] = np.maximum(wanted[:, 1], 0)
         corrections[upper] -= (wanted - gap) / 2
         corrections[lower] += (wanted - gap) / 2
-
-
-def _near(points: np.ndarray, reach: float) -> np.ndarray:
-    """1 at the given landmarks, falling to 0 away from them: (478,), reach in face heights."""
-    distance = np.linalg.norm(MEAN_FACE[:, None] - MEAN_FACE[None, points], axis=-1).min(1)
-    return np.exp(-((distance / reach) ** 2) / 2)
 
 
 def _spread() -> np.ndarray:

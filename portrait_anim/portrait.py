@@ -102,23 +102,37 @@ def cut_square(image: np.ndarray, corner: np.ndarray, side: float, size: int) ->
 
 
 @dataclass
+class Source:
+    """Where the pixels of a view are at full resolution.
+
+    rgba: (h, w, 4) uint8, a photo's region in the canvas' light, with the person's matte. origin: of the view's crop in
+    it, (x, y) px. scale: px of the crop per px of it. is_mirror: the crop is flipped left to right.
+    """
+
+    rgba: np.ndarray
+    origin: np.ndarray
+    scale: float
+    is_mirror: bool = False
+
+
+@dataclass
 class Region:
     """The part of the photo that can move, at the photo's own resolution.
 
     box: (x0, y0, x1, y1) px of the photo. frame: the same and the crop, in crop px, integers, for the Warper.
-    rgba: per view (h, w, 4) uint8, the photo in the view's light with the person's matte. plate: (h, w, 3) uint8.
+    rgba: (h, w, 4) uint8, the photo with the person's matte. plate: (h, w, 3) uint8, the background behind them.
     hold: (h, w) float32, 1 where the region ends inside the photo and must equal it.
     """
 
     box: tuple[int, int, int, int]
     frame: tuple[int, int, int, int]
-    rgba: list[np.ndarray]
+    rgba: np.ndarray
     plate: np.ndarray
     hold: np.ndarray
 
 
 class Portrait:
-    """One photo made ready: photo (H, W, 3) uint8 RGB and the landmarks (478, 3) in its px.
+    """One person made ready: photo (H, W, 3) uint8 RGB, the canvas, and the landmarks (478, 3) in its px.
 
     The crop's px relate to the photo's by crop = (photo - corner) * scale. background: "still" keeps it in its own
     layer, "warp" moves it with the head (for portraits whose person cannot be told from it). n_faces: in the photo.
@@ -134,10 +148,18 @@ class Portrait:
         image = cut_square(photo, self.corner, side, CROP)
         points = landmarks * self.scale
         points[:, :2] -= self.corner * self.scale
-        view = View(image, points, in_crop(self.region.rgba[0][..., 3].astype(np.float32) / 255))
+        view = View(image, points, in_crop(self.region.rgba[..., 3].astype(np.float32) / 255))
         self.plate = in_crop(self.region.plate)  # (256, 256, 3) uint8
-        self.views = [view, view.mirrored()]
-        self.region.rgba.append(self._relit(self.views[1].gain[:, ::-1]))
+        canvas = Source(self.region.rgba, (self.corner - self.region.box[:2]).astype(np.float32), self.scale)
+        # Parallel lists, of what the photos show of the person: the canvas, its mirror image, then further photos.
+        self.views, self.sources = [view, view.mirrored()], [canvas]
+        self.sources.append(_relit(canvas, self.views[1]))
+
+    def add(self, other: "Portrait") -> None:
+        """Let another photo of the same person help where this one, the canvas, does not show enough."""
+        view = other.views[0].lit_as(self.views[0])
+        self.views.append(view)
+        self.sources.append(_relit(other.sources[0], view))
 
     @classmethod
     def load(
@@ -172,16 +194,6 @@ class Portrait:
     def warper(self) -> Warper:
         return Warper(self.views, self.region.frame)
 
-    def _relit(self, gain: np.ndarray) -> np.ndarray:
-        """The region's rgba with its colours times gain, which lies over the crop."""
-        rgba = self.region.rgba[0].copy()
-        size = CROP / self.scale / gain.shape[0]  # px of the photo per cell
-        offset = (self.corner - self.region.box[:2]) + (size - 1) / 2
-        matrix = np.array([[size, 0, offset[0]], [0, size, offset[1]]])
-        large = cv2.warpAffine(gain, matrix, rgba.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        rgba[..., :3] = cv2.multiply(rgba[..., :3], large, dtype=cv2.CV_8U)
-        return rgba
-
     def _region(self) -> Region:
         height, width = self.photo.shape[:2]
         rings = HeadMesh(self.landmarks).rings[..., :2].reshape(-1, 2)
@@ -203,4 +215,17 @@ class Portrait:
                 ramp = np.clip(2 - 2 * np.arange(hold.shape[axis], dtype=np.float32) / band, 0, 1)[::inside]
                 hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
         rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
-        return Region((int(x0), int(y0), int(x1), int(y1)), frame, [rgba], layers.plate(photo, matte), hold)
+        return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, layers.plate(photo, matte), hold)
+
+
+def _relit(source: Source, view: View) -> Source:
+    """A source in the light that a view of the same photo was given."""
+    gain = view.gain[:, ::-1] if view.is_mirror else view.gain
+    size = CROP / source.scale / gain.shape[0]  # px of the photo per cell
+    offset = source.origin + (size - 1) / 2
+    matrix = np.array([[size, 0, offset[0]], [0, size, offset[1]]])
+    flags, shape = cv2.INTER_LINEAR, source.rgba.shape[1::-1]
+    large = cv2.warpAffine(np.ascontiguousarray(gain), matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    rgba = source.rgba.copy()
+    rgba[..., :3] = cv2.multiply(rgba[..., :3], large, dtype=cv2.CV_8U)
+    return Source(rgba, source.origin, source.scale, view.is_mirror)

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import mesh
 from .layers import push_pull
-from .mesh import EYE, LABELS, MOUTH, RING, HeadMesh
+from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, HeadMesh, near, openness
 
 CROP = 256  # px: side of the crop the networks work on
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
@@ -27,11 +27,19 @@ class View:
     image: np.ndarray
     landmarks: np.ndarray
     matte: np.ndarray
+    is_mirror: bool = False
     mesh: HeadMesh = field(init=False)
     gain: np.ndarray | None = None  # (64, 64, 3) float32: by how much its light was changed, see light_gain
 
     def __post_init__(self) -> None:
         self.mesh = HeadMesh(self.landmarks)
+
+    def lit_as(self, canvas: "View") -> "View":
+        """The same view in the light of canvas."""
+        gain = light_gain(canvas, self)
+        lit = View(relight(self.image, gain), self.landmarks, self.matte, self.is_mirror)
+        lit.gain = gain
+        return lit
 
     def mirrored(self) -> "View":
         """The same photo flipped left to right, in this photo's light: what the other side of the head looks like."""
@@ -39,10 +47,9 @@ class View:
             np.ascontiguousarray(self.image[:, ::-1]),
             mesh.mirrored_landmarks(self.landmarks, CROP),
             np.ascontiguousarray(self.matte[:, ::-1]),
+            is_mirror=True,
         )
-        flipped.gain = light_gain(self, flipped)
-        flipped.image = relight(flipped.image, flipped.gain)
-        return flipped
+        return flipped.lit_as(self)
 
 
 @dataclass
@@ -107,6 +114,24 @@ def _vertex_mean(of_triangles: np.ndarray) -> np.ndarray:
     return (np.bincount(face.ravel(), values, mesh.N_LANDMARKS) / np.maximum(count, 1))[:468]
 
 
+def _part_masks() -> np.ndarray:
+    """How far each triangle belongs to _PARTS, softly, (P, F)."""
+    masks = np.stack([near(points, reach) for points, reach in _PARTS])
+    masks = np.concatenate([masks, np.zeros((len(masks), mesh.N_RINGS * len(mesh.OVAL)))], 1)
+    return np.where(LABELS >= RING, 0, np.clip(1.5 * masks[:, TRIANGLES].mean(2), 0, 1))
+
+
+_PARTS = ((OUTER_LIPS, 0.09), (RIGHT_EYE, 0.045), (LEFT_EYE, 0.045))  # each fused as a whole; reach in face heights
+_PART_MASKS = _part_masks()
+_FIT_NOISE, _FIT_RAMP = 0.03, 0.08  # of the distance of openness: below it photos count as alike; to take over
+
+
+def _sharpened(shares: np.ndarray) -> np.ndarray:
+    """Shares (V, ...) with the largest made larger still, sum 1 where there is any: two photos mixed look double."""
+    powers = shares**4
+    return powers / np.maximum(powers.sum(0), 1e-12)
+
+
 class Warper:
     """Warps the views of one person; the first is the canvas, whose pose and place the output keeps."""
 
@@ -116,6 +141,9 @@ class Warper:
         self._x = np.arange(x0, x1, dtype=np.float32)[None] + 0.5
         self._y = np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5
         self._facing = np.stack([v.mesh.facing for v in views])  # (V, F)
+        self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
+        # How well each view shows each of _PARTS, (V, P).
+        self._shown = np.clip((self._facing @ _PART_MASKS.T / _PART_MASKS.sum(1) - 0.25) / 0.25, 0, 1)
         # One row per triangle, one more for "outside the mesh": the maps, of which three change with the pose.
         depth = np.where(LABELS >= RING, (LABELS - RING + 1) / 6, 0)
         table = np.stack([LABELS == MOUTH, LABELS == EYE, depth, depth * 0, depth * 0, depth * 0], 1)
@@ -123,16 +151,34 @@ class Warper:
         self._is_face = np.append(LABELS < RING, False).astype(np.float32)
 
     def _shares(self, vertices: np.ndarray) -> np.ndarray:
-        """Share of each view in each triangle, (V, F+1): another view helps where the canvas is turned away, the
-        other is not, and the target turns towards the camera. At the canvas' own pose all is the canvas'."""
+        """Share of each view in each triangle, (V, F+1). At the canvas' own pose and expression all is the canvas'.
+
+        Another view helps where the canvas is turned away, and so would be stretched, while the other is not and the
+        target turns towards the camera; another photo also where its mouth or eyes are nearer to the target's.
+        All of it is continuous in the target: what moves smoothly does not pop.
+        """
         canvas = self._facing[0]
-        needed = np.clip((mesh.facing(vertices) - canvas) / 0.2, 0, 1) * np.clip((0.55 - canvas) / 0.3, 0, 1)
         share = np.zeros((len(self.views), len(LABELS) + 1), np.float32)
-        for n in range(1, len(self.views)):
-            gain = np.clip((self._facing[n] - canvas - 0.15) / 0.3, 0, 1) * needed
-            share[n, :-1] = np.where(LABELS >= RING + 2, 0, gain) / (len(self.views) - 1)
+        if len(self.views) > 1:
+            mirror = np.array([[view.is_mirror] for view in self.views[1:]])
+            turned = np.clip((mesh.facing(vertices) - canvas) / 0.2, 0, 1)
+            needed = turned * np.clip((np.where(mirror, 0.55, 0.75) - canvas) / 0.3, 0, 1)
+            gain = np.clip((self._facing[1:] - canvas - 0.15) / 0.3, 0, 1) * np.where(LABELS >= RING + 2, 0, needed)
+            share[1:, :-1] = _sharpened(gain * np.where(mirror, 0.5, 1)) * gain.max(0)
+        for part, better in zip(_PART_MASKS, self._fits(openness(vertices[: mesh.N_LANDMARKS])).T):
+            if better.any():
+                share[1:, :-1] = share[1:, :-1] * (1 - part * better.sum()) + part * better[1:, None]
         share[0] = 1 - share[1:].sum(0)
         return share
+
+    def _fits(self, target: np.ndarray) -> np.ndarray:
+        """Share of each view in each of _PARTS by its expression, (V, P): of the photos that are nearer to the
+        target's openness (4,) than the canvas by more than noise, the nearest. Mirrored views have the canvas' own."""
+        gap = np.abs(self._openness - target)
+        distance = np.stack([gap[:, 0] + gap[:, 1], gap[:, 2], gap[:, 3]], 1)  # (V, P)
+        better = np.clip((distance[:1] - distance - _FIT_NOISE) / _FIT_RAMP, 0, 1) * self._shown
+        better[[view.is_mirror for view in self.views]] = 0
+        return _sharpened(better) * better.max(0)
 
     def warp(self, target: np.ndarray) -> Warp:
         """Flow and maps that bring the views to target landmarks (478, 3), px of the crop."""

@@ -180,9 +180,9 @@ def test_the_background_stands_still_or_moves_as_asked():
         nothing = np.zeros((CROP, CROP, 3), np.float32)
         frame = compose_frame(portrait, portrait.warper().warp(landmarks + [12, 0, 0]), nothing, nothing)
         made[background] = np.abs(frame.astype(int) - portrait.photo).mean(-1)
-        person = portrait.region.rgba[0][..., 3] > 0
+        person = portrait.region.rgba[..., 3] > 0
     x0, y0, x1, y1 = portrait.region.box
-    behind = Portrait.load(ASTRONAUT).region.rgba[0][..., 3] == 0
+    behind = Portrait.load(ASTRONAUT).region.rgba[..., 3] == 0
     import cv2
 
     behind = cv2.erode(behind.astype(np.uint8), np.ones((61, 61))) > 0  # far from where the head moves to
