@@ -223,7 +223,7 @@ class Animator:
         return painter
 
     def _portraits(self, images, face, max_size, background, tracker, progress) -> "_Portraits":
-        from .portrait import Portrait
+        from .portrait import Portrait, check_photos
 
         def read() -> _Portraits:
             loaded = _Portraits([], [])
@@ -233,10 +233,13 @@ class Animator:
                     loaded.warnings.append(
                         f"{image}: shows {portrait.n_faces} faces, used the largest; --face 2 takes the next."
                     )
-                if number:
-                    loaded.photos[0].add(portrait)
                 loaded.photos.append(portrait)
                 progress(Progress("portrait", number + 1, len(images)))
+            if len(images) > 1:
+                loaded.photos, said = check_photos(loaded.photos, images)
+                loaded.warnings += said
+            for other in loaded.photos[1:]:
+                loaded.photos[0].add(other)
             return loaded
 
         progress(Progress("portrait", 0, len(images)))

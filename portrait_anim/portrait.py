@@ -21,6 +21,7 @@ MATTE_SIZE = 640  # px, longer side at which the matte is computed
 MAX_PIXELS = 120_000_000  # of a photo as stored: more is a decompression bomb or a mistake
 # No vector or document formats: Pillow would start other programs for them.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "TGA", "ICO")
+_TWIN = 2.0  # mean difference of two crops, of 255, below which they are one photo: re-encoding makes about 1
 _HOLD_BAND = 0.04  # of the region's side: where the region ends inside the photo, all of it is held to the photo
 
 
@@ -216,6 +217,27 @@ class Portrait:
                 hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
         rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
         return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, layers.plate(photo, matte), hold)
+
+
+def check_photos(portraits: list[Portrait], names: list[str]) -> tuple[list[Portrait], list[str]]:
+    """Photos of one person without those that are there twice, and warnings about them and about strangers."""
+    from .perceptual import same_person
+
+    kept, warnings = {}, []
+    for portrait, name in zip(portraits, names):
+        image = portrait.views[0].image.astype(np.float32)
+        twin = next((n for p, n in kept.items() if np.abs(p.views[0].image - image).mean() < _TWIN), None)
+        if twin is None:
+            kept[portrait] = name
+        else:
+            warnings.append(f"{name}: shows the same as {twin} and was left out.")
+    if len(kept) > 1:
+        views = [portrait.views[0] for portrait in kept]
+        same = same_person([view.image for view in views], [view.landmarks for view in views])
+        first, *_ = kept.values()
+        strangers = [name for name, known in zip(kept.values(), same) if not known]
+        warnings += [f"{name}: seems to show another person than {first}; leave it out if so." for name in strangers]
+    return list(kept), warnings
 
 
 def _relit(source: Source, view: View) -> Source:
