@@ -23,6 +23,8 @@ class LossWeights:
     paint: float = 3.0  # L1 of the painting alone: it must be ready before the mask calls on it
     face: float = 2.0  # FaceNet features: identity and the parts of a face
     look: float = 1.0  # ImageNet features: texture
+    vgg19: float = 0.15  # the paper's, on features of Caffe's scale; for who has the networks
+    vggface: float = 0.025
     smooth_flow: float = 0.02
     keep: float = 0.02  # prefers the warp where both are as good
     adversarial: float = 0.1

@@ -60,6 +60,8 @@ def meta_train(
     adversarial_after: Annotated[int, typer.Option(help="Steps before the discriminator joins.")] = 4000,
     batch: Annotated[int, typer.Option(help="Pairs of frames a step.")] = 8,
     learning_rate: Annotated[float, typer.Option(help="Of G and E; lower it for the last part of a run.")] = 3e-4,
+    vgg19: Annotated[Path | None, typer.Option(help="Your VGG19 (Caffe's), for the paper's own loss.")] = None,
+    vggface: Annotated[Path | None, typer.Option(help="Your VGGFace (VGG16), the same.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of the networks.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that make episodes.")] = 1,
     seed: Annotated[int, typer.Option(help="Of weights and episodes.")] = 0,
@@ -86,7 +88,13 @@ def meta_train(
     model = ModelConfig.paper() if paper else ModelConfig()
     episodes = EpisodeConfig(crop=256, crops=1, embedder_size=256) if paper else EpisodeConfig()
     config = TrainConfig(
-        batch=batch, learning_rate=learning_rate, adversarial_after=adversarial_after, seed=seed, episodes=episodes
+        batch=batch,
+        learning_rate=learning_rate,
+        adversarial_after=adversarial_after,
+        vgg19=vgg19,
+        vggface=vggface,
+        seed=seed,
+        episodes=episodes,
     )
     held_out = load_shards(shards, held_out=True)
 

@@ -23,7 +23,7 @@ from .episodes import EpisodeConfig, Episodes, embedder_input
 from .errors import InputError
 from .losses import LossWeights, to_unit
 from .networks import Discriminator, Embedder, Generator, ModelConfig
-from .perceptual import FaceNet, ImageNetFeatures, feature_distance
+from .perceptual import FaceNet, ImageNetFeatures, VGGFeatures, feature_distance
 from .prepare import Shard, load_shards
 
 CHECKPOINT_FORMAT = 1
@@ -39,6 +39,8 @@ class TrainConfig:
     clip_norm: float = 10.0
     adversarial_after: int = 4000  # steps of phase 1
     look_every: int = 2  # the ImageNet loss on every n-th step, on one crop per pair: a third of its cost
+    vgg19: Path | None = None  # files of the paper's perceptual networks, which nobody may ship
+    vggface: Path | None = None
     seed: int = 0
     bf16: bool = True
     weights: LossWeights = field(default_factory=LossWeights)
@@ -74,9 +76,10 @@ class Trainer:
         self.optimiser = torch.optim.Adam(painters, config.learning_rate, (0.9, 0.99), fused=True)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), config.critic_rate, (0.0, 0.99), fused=True)
         self.average = [p.detach().clone() for p in painters]
-        self.faces, self.looks = FaceNet(), ImageNetFeatures()
-        if config.bf16:
-            self.faces, self.looks = self.faces.to(torch.bfloat16), self.looks.to(torch.bfloat16)
+        dtype = torch.bfloat16 if config.bf16 else torch.float32
+        self.faces, self.looks = FaceNet().to(dtype), ImageNetFeatures().to(dtype)
+        files = {"vgg19": config.vgg19, "vggface": config.vggface}
+        self.vgg = {name: VGGFeatures(file, name == "vggface").to(dtype) for name, file in files.items() if file}
         self.step, self.seconds = 0, 0.0
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
@@ -121,6 +124,11 @@ class Trainer:
                 with torch.no_grad():
                     real = self.looks.features(target[rows])
                 terms["look"] = shares.look * feature_distance(self.looks.features(image[rows]), real)
+            for name, net in self.vgg.items():
+                with torch.no_grad():
+                    real = net.features(target)
+                distance = feature_distance(net.features(image), real, relative=False)
+                terms[name] = getattr(shares, name) * distance
         adversarial = self.step >= config.adversarial_after
         if adversarial:
             person = batch["person"].repeat_interleave(crops, 0)

@@ -140,6 +140,17 @@ def test_training_goes_down_on_one_batch(shards):
     assert np.mean(total[-4:]) < 0.95 * total[0]
 
 
+def test_the_papers_perceptual_losses_join_when_their_networks_are_given(shards, tmp_path):
+    from test_perceptual import vgg
+
+    file = tmp_path / "vgg19.pth"
+    torch.save(vgg((2, 2, 4, 4, 1)).state_dict(), file)
+    config = TrainConfig(batch=1, vgg19=file, episodes=EpisodeConfig(crop=64, crops=1))
+    trainer = Trainer(load_shards(shards, held_out=False), config=config)
+    report = trainer.train_step(torch.utils.data.default_collate([trainer.episodes[0]]))
+    assert report["vgg19"] > 0 and "vggface" not in report
+
+
 def test_a_resumed_run_continues_exactly(shards, tmp_path):
     torch.set_num_threads(1)
 
