@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .cli import run, say
+from .console import run, say
 from .errors import InputError, UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
