@@ -23,6 +23,7 @@ from .video import FrameReader
 from .warp import CROP, N_CHANNELS, condition
 
 PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
+KEPT = 4  # portraits and drivers that stay in memory for the next output
 TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
 
 
@@ -83,8 +84,6 @@ class _Clip:
 class _Recent:
     """What was read last, by key: several outputs of one portrait or of one driver share the work."""
 
-    SIZE = 4
-
     def __init__(self):
         self._values: dict = {}
 
@@ -92,7 +91,7 @@ class _Recent:
         """The value of key, made if need be."""
         value = self._values.pop(key, None)
         self._values[key] = value if value is not None else make()
-        while len(self._values) > self.SIZE:
+        while len(self._values) > KEPT:
             del self._values[next(iter(self._values))]
         return self._values[key]
 

@@ -1,12 +1,12 @@
 """The `animate` command: a thin layer over `Animator.animate`; every option is a parameter of the same name."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from . import __version__
-from .console import Display, run, say, shown
+from .console import EXIT_SOME_FAILED, Display, print_json, run, say, to_stdout
+from .errors import UsageError
 
 _HELP = """Bring a portrait to life: write a video in which it moves like the person in the driver clip.
 
@@ -14,8 +14,10 @@ _HELP = """Bring a portrait to life: write a video in which it moves like the pe
 [bold]animate grandma.jpg -d clip.mp4 -o grandma.mp4 --force[/bold]  replaces grandma.mp4
 [bold]animate me.jpg -d clip.mp4 --start 2 --end 7.5 -o me.gif[/bold]
 [bold]animate me.jpg -d clip.mp4 --only eyes --only lips[/bold]      the head stays still
+[bold]animate *.jpg --each -d clip.mp4 -o out/[/bold]                out/PORTRAIT--clip.mp4 of every photo
 
-Exit codes: 0 done, 2 wrong usage, 3 input unusable, 4 output problem, 130 interrupted.
+Exit codes: 0 done, 2 wrong usage, 3 input unusable, 4 output problem, 5 some of several outputs failed,
+130 interrupted.
 Only animate people who agreed to it, and say that the video is synthetic when you share it.
 """
 
@@ -36,16 +38,26 @@ def animate(
             help="The portrait; more photos of the same person may follow and tell the network more about the face."
         ),
     ],
-    driver: Annotated[str, typer.Option("--driver", "-d", help="Clip whose head, eyes and mouth lead.")],
+    driver: Annotated[
+        list[str],
+        typer.Option("--driver", "-d", help="Clip whose head, eyes and mouth lead. Several give several outputs."),
+    ],
     output: Annotated[
         str | None,
         typer.Option(
             "--output",
             "-o",
-            help=".mp4 .mov .webm .gif, or a folder for PNG pictures. Default: PORTRAIT--DRIVER.mp4 here.",
+            help=".mp4 .mov .webm .gif, or a folder for PNG pictures. Several outputs: a folder, or a template "
+            "of {portrait}, {driver}, {number}. - is stdout (-.gif, -.webm). Default: PORTRAIT--DRIVER.mp4 here.",
         ),
     ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Every image is another person's portrait, with an output of its own.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out outputs that are there already and whole.")
+    ] = False,
     face: Annotated[
         int, typer.Option(help="Which face of the portrait, 1 is the largest.", rich_help_panel="Faces")
     ] = 1,
@@ -113,28 +125,35 @@ def animate(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel="Run")
     ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per output, a line each.", rich_help_panel="Run")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     from .animator import Animator
+    from .jobs import expand, run_jobs
 
-    display = Display(quiet)
-    with display:
-        result = Animator(weights, device, precision).animate(
-            images, driver, output, force=force, face=face, driver_face=driver_face, tracker=tracker,
-            motion=motion, strength=strength, only=tuple(only or ()), smooth=smooth,
-            reference_frame=reference_frame, start=start, end=end, fps=fps, max_size=max_size,
-            background=background, audio=audio, crf=crf, progress=display.progress,
-        )  # fmt: skip
-    if not quiet:
-        for warning in result.warnings:
-            say(f"warning: {warning}")
-        (width, height), seconds = result.size, result.timings["total"]
-        plural = "" if result.frames == 1 else "s"
-        rate = result.frames / seconds
-        made = f"{width}x{height}, {result.frames} frame{plural} in {seconds:.1f} s ({rate:.1f} frames/s)"
-        say(f"{shown(result.output)}: {made}", sys.stdout)
+    options = dict(
+        force=force, face=face, driver_face=driver_face, tracker=tracker, motion=motion, strength=strength,
+        only=tuple(only or ()), smooth=smooth, reference_frame=reference_frame, start=start, end=end, fps=fps,
+        max_size=max_size, background=background, audio=audio, crf=crf,
+    )  # fmt: skip
+    with to_stdout(output, json, several=each or len(driver) > 1) as (name, stream):
+        jobs = expand(images, driver, name, each, options)
+        animator, failed, several = Animator(weights, device, precision), 0, len(jobs) > 1
+        with Display(quiet) as display:
+            for outcome in run_jobs(jobs, animator, skip_existing, display.progress):
+                failed += outcome.error is not None
+                if json:
+                    print_json(outcome.to_json())
+                if outcome.error and (not several or (not outcome.started and isinstance(outcome.error, UsageError))):
+                    raise outcome.error  # what is wrong with an option is so for every output
+                display.report(outcome, None if json else stream)
+    if failed:
+        say(f"error: {failed} of {len(jobs)} outputs failed; the lines above say why.")
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def main() -> None:

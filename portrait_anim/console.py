@@ -1,16 +1,24 @@
 """What both commands share: what is said and shown, and how a command line starts and ends."""
 
+import json
 import os
+import re
+import shutil
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 from rich.console import Console
 
-from .errors import OutputError, PortraitAnimError
+from .errors import OutputError, PortraitAnimError, UsageError
+from .outputs import VIDEO_SUFFIXES
 
+EXIT_SOME_FAILED = 5  # of several outputs
 EXIT_INTERRUPTED = 130
 
 
@@ -27,7 +35,7 @@ class Display:
 
     def __init__(self, quiet: bool):
         self.console = Console(stderr=True)
-        self._quiet, self._bars, self._tasks, self._begin = quiet, None, {}, {}
+        self._quiet, self._bars, self._tasks, self._begin, self._job = quiet, None, {}, {}, None
 
     def __enter__(self) -> "Display":
         if not self._quiet and self.console.is_terminal:
@@ -48,7 +56,13 @@ class Display:
         if self._bars:
             self._bars.stop()
 
-    def progress(self, step) -> None:
+    def progress(self, job, step) -> None:
+        """Show a step of a job's `Progress`."""
+        if job is not self._job:
+            self._job, self._begin = job, {}
+            for task in self._tasks.values():
+                self._bars.remove_task(task)
+            self._tasks = {}
         now = time.monotonic()
         begin = self._begin.setdefault(step.stage, now)
         if self._quiet:
@@ -56,10 +70,66 @@ class Display:
         rate = f"{step.done / (now - begin):.1f}/s" if now > begin else ""
         if self._bars:
             if step.stage not in self._tasks:
+                for before in self._tasks.values():  # also what an earlier output had done already
+                    self._bars.update(before, completed=1, total=1)
                 self._tasks[step.stage] = self._bars.add_task(self._TITLES[step.stage], total=step.total, rate="")
             self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, rate=rate)
         elif step.done == step.total:
             say(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate})")
+
+    def report(self, outcome, stream) -> None:
+        """Say what became of a job: its error in any case, the rest unless quiet; success on stream, if any."""
+        if outcome.error:
+            say(f"error: {outcome.error}")
+        if self._quiet or outcome.error:
+            return
+        result = outcome.result
+        for warning in result.warnings if result else []:
+            say(f"warning: {warning}")
+        if not stream:
+            return
+        if not result:
+            say(f"{outcome.job.output}: exists, skipped", stream)
+            return
+        (width, height), seconds = result.size, result.timings["total"]
+        plural = "" if result.frames == 1 else "s"
+        rate = result.frames / seconds
+        made = f"{width}x{height}, {result.frames} frame{plural} in {seconds:.1f} s ({rate:.1f} frames/s)"
+        say(f"{shown(result.output)}: {made}", stream)
+
+
+def print_json(value: dict) -> None:
+    """One line of JSON on stdout."""
+    say(json.dumps(value, ensure_ascii=False), sys.stdout)
+
+
+@contextmanager
+def to_stdout(output: str | None, json_lines: bool, several: bool) -> Iterator[tuple[str | None, object]]:
+    """Gives the name to write to, and the stream on which success is told, if any.
+
+    For `-`, or `-.gif`, that is a temporary file, which goes to stdout when it is whole: an MP4's index and sound
+    are added last. Raises UsageError when stdout is a terminal, or taken by JSON lines, or for several outputs.
+    """
+    if output is None or not re.fullmatch(r"-(\.\w+)?", output):
+        yield output, sys.stdout
+        return
+    if several or json_lines:
+        reason = "it takes one output, not several" if several else "--json prints there, too"
+        raise UsageError(f"-o {output}: stdout cannot be used, {reason}; name an output.")
+    if sys.stdout.isatty():
+        raise UsageError(f"-o {output}: stdout is a terminal; redirect it to a file or a pipe, or name an output.")
+    suffix = output[1:] or ".mp4"
+    if suffix.lower() not in (*VIDEO_SUFFIXES, ".gif"):
+        raise UsageError(f"-o {output}: stdout takes one file; use -, -.mov, -.webm or -.gif.")
+    with tempfile.TemporaryDirectory(prefix="portrait-anim-") as folder:
+        name = Path(folder, f"stdout{suffix}")
+        yield str(name), None
+        try:
+            with name.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise OutputError(f"-o {output}: stdout cannot be written ({error.strerror}).") from error
 
 
 def say(text: str, stream=None) -> None:
@@ -117,7 +187,7 @@ def run(application: typer.Typer) -> None:
     except Exception as error:
         code = _usage_error(error)
     if code == EXIT_INTERRUPTED:
-        say("interrupted: nothing was written")
+        say("interrupted: nothing unfinished was left behind")
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.close()  # now, while an error can be ignored

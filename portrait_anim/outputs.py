@@ -40,16 +40,13 @@ def check_apart(output: Path, sources: list) -> None:
 def _check(path, text: str, force: bool) -> Path:
     target = Path(text)
     suffix = target.suffix.lower()
-    named_folder = text.endswith(("/", os.sep))
+    named_folder = _names_folder(text)
     only_suffix = re.fullmatch(r"\.\w+", target.name) and not mode_of(target)
     if text.strip() in ("", "-") or (not named_folder and (text.endswith(".") or only_suffix)):
         raise UsageError(f"'{text}' is no name for an output; use {FORMATS}.")
-    known = (*VIDEO_SUFFIXES, ".gif", ".png")
-    if named_folder or not suffix or (suffix not in known and stat.S_ISDIR(mode_of(target))):
-        target /= "%05d.png"
-        suffix = ".png"
-    if suffix == ".png":
-        return _check_pattern(path, target, force)
+    pattern = pictures_pattern(text)
+    if pattern is not None:
+        return _check_pattern(path, pattern, force)
     if suffix not in (*VIDEO_SUFFIXES, ".gif"):
         raise UsageError(f"{path}: unknown kind of output {suffix}; use {FORMATS}.")
     target = target.resolve()
@@ -61,6 +58,20 @@ def _check(path, text: str, force: bool) -> Path:
         raise OutputError(f"{path}: exists already; use --force to replace it, or another name.")
     _check_folder(path, target.parent)
     return target
+
+
+def pictures_pattern(text: str) -> Path | None:
+    """The pattern of the PNG pictures that an output's name means, None when it means one file."""
+    target = Path(text)
+    suffix = target.suffix.lower()
+    known = (*VIDEO_SUFFIXES, ".gif", ".png")
+    if _names_folder(text) or not suffix or (suffix not in known and stat.S_ISDIR(mode_of(target))):
+        return target / "%05d.png"
+    return target if suffix == ".png" else None
+
+
+def _names_folder(text: str) -> bool:
+    return text.endswith(("/", os.sep))
 
 
 def _check_pattern(path, target: Path, force: bool) -> Path:
