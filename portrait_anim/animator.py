@@ -110,10 +110,20 @@ class Animator:
     that were read are kept, so that further outputs of them share the work.
 
     weights: a weights file, None for those that ship; without any the tool is the warp alone and says so.
-    device: "auto", "cpu", "cuda", "mps". precision: "auto", "fp32", "bf16", "fp16".
+    device: "auto", "cpu", "cuda", "mps". precision: "auto", "fp32", "bf16", "fp16". threads: frames that are made at
+    the same time, None for as many as there are cores.
     """
 
-    def __init__(self, weights: str | Path | None = None, device: str = "auto", precision: str = "auto"):
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+    ):
+        if threads is not None and threads < 1:
+            raise UsageError(f"--threads {threads} is impossible; choose 1 or more.")
+        self.threads = threads or cores()
         self._options = (weights, device, precision)
         self._painter = None
         self._recent_portraits, self._recent_clips = _Recent(), _Recent()
@@ -281,7 +291,7 @@ class Animator:
             refined, added = paint_box(warp, portrait.views, portrait.plate, x, painting, box)
             return compose_frame(portrait, warp, refined, added, box)
 
-        workers = _cores()
+        workers = self.threads
         pending: deque[Future] = deque()
         pool = ThreadPoolExecutor(workers)
         try:
@@ -296,7 +306,7 @@ class Animator:
             pool.shutdown(cancel_futures=True)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -122,6 +122,9 @@ def animate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Run")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel="Run")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="Frames made at the same time. Default: one per core.", rich_help_panel="Run")
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel="Run")
     ] = False,
@@ -142,7 +145,7 @@ def animate(
     )  # fmt: skip
     with to_stdout(output, json, several=each or len(driver) > 1) as (name, stream):
         jobs = expand(images, driver, name, each, options)
-        animator, failed, several = Animator(weights, device, precision), 0, len(jobs) > 1
+        animator, failed, several = Animator(weights, device, precision, threads), 0, len(jobs) > 1
         with Display(quiet) as display:
             for outcome in run_jobs(jobs, animator, skip_existing, display.progress):
                 failed += outcome.error is not None

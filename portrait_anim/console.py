@@ -98,6 +98,48 @@ class Display:
         say(f"{shown(result.output)}: {made}", stream)
 
 
+class BatchDisplay:
+    """A line per job of a batch on stderr, and at the end what failed; JSON lines on stdout instead, if asked for."""
+
+    def __init__(self, total: int, quiet: bool, json_lines: bool):
+        self._total, self._quiet, self._json = total, quiet, json_lines
+        self._begin, self._made, self._skipped, self.failed = time.monotonic(), 0, 0, []
+
+    def report(self, outcome) -> None:
+        if self._json:
+            print_json(outcome.to_json())
+        self._made += outcome.result is not None
+        self.failed += [outcome] if outcome.error else []
+        self._skipped += not outcome.result and not outcome.error
+        done = self._made + len(self.failed)
+        if self._quiet or not (outcome.result or outcome.error):
+            return
+        left = self._total - done - self._skipped
+        said = outcome.error or f"{shown(outcome.result.output)}: {outcome.result.frames} frames"
+        rest = f" (about {duration(left * (time.monotonic() - self._begin) / done)} left)" if left else ""
+        say(f"[{done + self._skipped}/{self._total}] {'error: ' if outcome.error else ''}{said}{rest}")
+
+    def summary(self, jobs: Path, report: Path) -> None:
+        if self.failed:
+            say(f"error: {len(self.failed)} of {self._total} jobs of {jobs} failed:")
+            for outcome in self.failed:
+                say(f"  {shown(Path(outcome.job.output))}: {outcome.error}")
+        if not self._quiet and not self._json:
+            counts = f"{self._made} made, {self._skipped} were there already, {len(self.failed)} failed"
+            say(f"{jobs}: {counts} in {duration(time.monotonic() - self._begin)}; report in {report}", sys.stdout)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as one would say it: 9 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    large, small, units = (whole // 60, whole % 60, ("min", "s"))
+    if large >= 60:
+        large, small, units = (large // 60, large % 60, ("h", "min"))
+    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
+
+
 def print_json(value: dict) -> None:
     """One line of JSON on stdout."""
     say(json.dumps(value, ensure_ascii=False), sys.stdout)
