@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from . import weights as weights_file
 from .encode import VideoWriter
 from .errors import UsageError
 from .motion import Retargeter, check_motion
-from .outputs import check_apart, check_output
+from .outputs import check_apart, check_output, check_preview, write_whole
+from .overlays import Chosen, Comparison, contact_sheet, with_mesh
 from .tracking import MotionTrack, check_tracker, track_video
 from .video import FrameReader
 from .warp import CROP, N_CHANNELS, condition
@@ -160,11 +162,15 @@ class Animator:
         background: str = "still",
         audio: bool = True,
         crf: int = 18,
+        compare: bool = False,
+        preview: bool = False,
+        show_mesh: bool = False,
         progress: Callable[[Progress], None] = lambda progress: None,
     ) -> Result:
         """Animate a portrait by a driver clip and write the video; the options are those of the command.
 
         images: the portrait, then further photos of the same person. output: None for `default_output`.
+        preview: make only a contact sheet of a few frames, OUTPUT.preview.png.
         Raises PortraitAnimError, and leaves nothing behind, when something is wrong.
         """
         begin = time.perf_counter()
@@ -183,7 +189,8 @@ class Animator:
             raise UsageError(f"--background {background} is not known; choose still or warp.")
         if face < 1 or driver_face < 1:
             raise UsageError("Faces are counted from 1, the largest.")
-        output = check_output(output if output is not None else default_output(images[0], driver), force)
+        check = check_preview if preview else check_output
+        output = check(output if output is not None else default_output(images[0], driver), force)
         weights = self._options[0]
         check_apart(output, [*images, driver, *([] if weights is None else [weights])])
         if weights is not None:
@@ -204,12 +211,30 @@ class Animator:
         portrait = portraits.photos[0]
         targets = Retargeter(clip.track, portrait.views[0].landmarks, motion, strength, only, reference_frame, smooth)
         size, rate = portrait.photo.shape[1::-1], clip.track.fps
-        sound = driver if audio and clip.has_audio else None
-        tags = {"comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."}
-        with VideoWriter(output, size, rate, crf, sound, clip.start, tags, force=force) as writer:
-            for done, frame in enumerate(self._frames(portraits.photos, targets, painter), 1):
-                writer.write(frame)
-                progress(Progress("frames", done, len(targets)))
+        if preview:
+            targets = Chosen(targets)
+        frames = self._frames(portraits.photos, targets, painter)
+        if show_mesh:
+            frames = with_mesh(frames, targets, portrait)
+        if compare:
+            reader = FrameReader(driver, start, end, fps, max_side=max(size))
+            comparison = Comparison(portrait.photo, reader, clip.track if show_mesh else None)
+            frames = comparison.frames(frames, targets.numbers if preview else range(len(targets)))
+            size = comparison.size
+        frames = self._counted(frames, len(targets), progress)
+        if preview:
+            sheet = contact_sheet(frames, [f"frame {t}, {float(t / rate):.2f} s" for t in targets.numbers])
+            size = sheet.shape[1::-1]
+            write_whole(output, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+        else:
+            sound = driver if audio and clip.has_audio else None
+            tags = {
+                "comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."
+            }
+            with VideoWriter(output, size, rate, crf, sound, clip.start, tags, force=force) as writer:
+                for frame in frames:
+                    writer.write(frame)
+            warnings += writer.warnings
         end_time = time.perf_counter()
         timings = {
             "portrait": ready - begin,
@@ -217,7 +242,7 @@ class Animator:
             "frames": end_time - tracked,
             "total": end_time - begin,
         }
-        return Result(output, size, rate, len(targets), warnings + writer.warnings, timings)
+        return Result(output, size, rate, len(targets), warnings, timings)
 
     # ---------------------------------------------------------------- stages
 
@@ -272,6 +297,12 @@ class Animator:
             return _Clip(state, reader.info.has_audio, reader.start, warnings + reader.warnings)
 
         return self._recent_clips.get((_identity(driver), face, tracker, start, end, fps), read)
+
+    @staticmethod
+    def _counted(frames: Iterator[np.ndarray], total: int, progress) -> Iterator[np.ndarray]:
+        for done, frame in enumerate(frames, 1):
+            yield frame
+            progress(Progress("frames", done, total))
 
     def _frames(self, portraits: list, targets: Retargeter, painter) -> Iterator[np.ndarray]:
         """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native

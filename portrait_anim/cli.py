@@ -117,6 +117,16 @@ def animate(
         int,
         typer.Option(help="H.264 quality, 0 (lossless) to 51; smaller is better and larger.", rich_help_panel="Video"),
     ] = 18,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Portrait, driver and result side by side.", rich_help_panel="Seeing")
+    ] = False,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Only OUTPUT.preview.png: a dozen telling frames.", rich_help_panel="Seeing"),
+    ] = False,
+    show_mesh: Annotated[
+        bool, typer.Option("--show-mesh", help="Draw landmarks and mesh over the frames.", rich_help_panel="Seeing")
+    ] = False,
     weights: Annotated[
         str | None, typer.Option(help="Weights file. Default: the one that ships.", rich_help_panel="Run")
     ] = None,
@@ -141,9 +151,16 @@ def animate(
     options = dict(
         force=force, face=face, driver_face=driver_face, tracker=tracker, motion=motion, strength=strength,
         only=tuple(only or ()), smooth=smooth, reference_frame=reference_frame, start=start, end=end, fps=fps,
-        max_size=max_size, background=background, audio=audio, crf=crf,
+        max_size=max_size, background=background, audio=audio, crf=crf, compare=compare, preview=preview,
+        show_mesh=show_mesh,
     )  # fmt: skip
-    with to_stdout(output, json, several=each or len(driver) > 1) as (name, stream):
+    reasons = {
+        "it takes one output, not several": each or len(driver) > 1,
+        "--json prints there, too": json,
+        "a preview is a file": preview,
+    }
+    taken = next((reason for reason, holds in reasons.items() if holds), None)
+    with to_stdout(output, taken) as (name, stream):
         jobs = expand(images, driver, name, each, options)
         animator, failed, several = Animator(weights, device, precision, threads), 0, len(jobs) > 1
         with Display(quiet) as display:

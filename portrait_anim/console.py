@@ -146,18 +146,17 @@ def print_json(value: dict) -> None:
 
 
 @contextmanager
-def to_stdout(output: str | None, json_lines: bool, several: bool) -> Iterator[tuple[str | None, object]]:
+def to_stdout(output: str | None, taken: str | None) -> Iterator[tuple[str | None, object]]:
     """Gives the name to write to, and the stream on which success is told, if any.
 
     For `-`, or `-.gif`, that is a temporary file, which goes to stdout when it is whole: an MP4's index and sound
-    are added last. Raises UsageError when stdout is a terminal, or taken by JSON lines, or for several outputs.
+    are added last. Raises UsageError when stdout is a terminal, or for the reason `taken`.
     """
     if output is None or not re.fullmatch(r"-(\.\w+)?", output):
         yield output, sys.stdout
         return
-    if several or json_lines:
-        reason = "it takes one output, not several" if several else "--json prints there, too"
-        raise UsageError(f"-o {output}: stdout cannot be used, {reason}; name an output.")
+    if taken:
+        raise UsageError(f"-o {output}: stdout cannot be used, {taken}; name an output.")
     if sys.stdout.isatty():
         raise UsageError(f"-o {output}: stdout is a terminal; redirect it to a file or a pipe, or name an output.")
     suffix = output[1:] or ".mp4"

@@ -29,9 +29,32 @@ def check_output(path, force: bool = False) -> Path:
         raise OutputError(f"{path}: cannot be written ({reason}); give another name.") from error
 
 
+def check_preview(path, force: bool = False) -> Path:
+    """`check_output` for the preview of an output: the name of its contact sheet, OUTPUT.preview.png beside it."""
+    output = check_output(path, force=True)
+    if output.name == "%05d.png":  # a folder of pictures: beside the folder
+        output = output.parent
+    sheet = output.with_name(NUMBER.sub("", output.stem) + ".preview.png")
+    if sheet.exists() and not force:
+        raise OutputError(f"{sheet}: exists already; use --force to replace it, or another name.")
+    return sheet
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name beside it and rename it when it is whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def check_apart(output: Path, sources: list) -> None:
     """Raises OutputError when the output would replace one of the inputs, by whatever name."""
-    replaced = pictures(output) if output.suffix.lower() == ".png" else [output]
+    replaced = pictures(output) if NUMBER.search(output.name) and output.suffix.lower() == ".png" else [output]
     for source in sources:
         if any(os.path.exists(source) and os.path.exists(file) and os.path.samefile(source, file) for file in replaced):
             raise OutputError(f"{output}: would replace the input {source}; give the output another name.")
