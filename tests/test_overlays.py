@@ -24,7 +24,7 @@ def test_compare_shows_portrait_driver_and_result_in_step(tmp_path, animator):
     frames = read_frames(CLIP)[20:32].copy()
     for n, frame in enumerate(frames):  # a clock: a bright bar that moves on
         frame[:60] = 0
-        frame[:60, 40 * n : 40 * n + 40] = 255
+        frame[:60, 30 * n : 30 * n + 30] = 255
     write_video(tmp_path / "clock.mp4", frames)
     options = dict(max_size=256, crf=10, start=0.08)
     animator.animate([ASTRONAUT], tmp_path / "clock.mp4", tmp_path / "plain.mp4", **options)
@@ -41,7 +41,7 @@ def test_compare_shows_portrait_driver_and_result_in_step(tmp_path, animator):
         assert difference(made[t, strip:, -width:], plain[t]) < 5
         clock = made[t, strip + 4, width : width + panel].mean(-1)
         bar = np.flatnonzero(clock > 128).mean() / panel * frames.shape[2]
-        assert round((bar - 20) / 40) == t + 2
+        assert round((bar - 15) / 30) == t + 2
     labels = made[0, :strip]
     assert all(labels[:, x : x + 60].max() > 150 for x in (0, width, width + panel))  # light letters on dark
 
