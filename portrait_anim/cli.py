@@ -146,6 +146,7 @@ def animate(
     ] = False,
 ) -> None:
     from .animator import Animator
+    from .doctor import describe
     from .jobs import expand, run_jobs
 
     options = dict(
@@ -163,7 +164,7 @@ def animate(
     with to_stdout(output, taken) as (name, stream):
         jobs = expand(images, driver, name, each, options)
         animator, failed, several = Animator(weights, device, precision, threads), 0, len(jobs) > 1
-        with Display(quiet) as display:
+        with Display(quiet, lambda: describe(animator)) as display:
             for outcome in run_jobs(jobs, animator, skip_existing, display.progress):
                 failed += outcome.error is not None
                 if json:

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from .outputs import VIDEO_SUFFIXES
 
 EXIT_SOME_FAILED = 5  # of several outputs
 EXIT_INTERRUPTED = 130
+FIRST_ESTIMATE, NEXT_ESTIMATE = 2.0, 30.0  # s: when a line says how long a stage will take, where there are no bars
 
 
 def shown(path: Path) -> str:
@@ -33,9 +34,11 @@ class Display:
 
     _TITLES = {"portrait": "Reading the portrait", "driver": "Tracking the driver", "frames": "Animating"}
 
-    def __init__(self, quiet: bool):
+    def __init__(self, quiet: bool, note: Callable[[], str] | None = None):
+        """note: says on what the frames are made."""
         self.console = Console(stderr=True)
         self._quiet, self._bars, self._tasks, self._begin, self._job = quiet, None, {}, {}, None
+        self._note, self._next = note, 0.0
 
     def __enter__(self) -> "Display":
         if not self._quiet and self.console.is_terminal:
@@ -63,11 +66,17 @@ class Display:
             for task in self._tasks.values():
                 self._bars.remove_task(task)
             self._tasks = {}
-        now = time.monotonic()
-        begin = self._begin.setdefault(step.stage, now)
         if self._quiet:
             return
-        rate = f"{step.done / (now - begin):.1f}/s" if now > begin else ""
+        now = time.monotonic()
+        if step.stage not in self._begin:
+            self._begin[step.stage], self._next = (now, step.done), now + FIRST_ESTIMATE
+            if step.stage == "frames" and self._note:
+                text = f"Running on {self._note()}"
+                self.console.print(text, highlight=False) if self._bars else say(text)
+        begin, first = self._begin[step.stage]
+        speed = (step.done - first) / (now - begin) if now > begin else 0
+        rate = f"{speed:.1f}/s" if speed else ""
         if self._bars:
             if step.stage not in self._tasks:
                 for before in self._tasks.values():  # also what an earlier output had done already
@@ -76,6 +85,9 @@ class Display:
             self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, rate=rate)
         elif step.done == step.total:
             say(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate})")
+        elif speed and step.total and now >= self._next and (left := (step.total - step.done) / speed) > 1:
+            self._next = now + NEXT_ESTIMATE
+            say(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate}), about {duration(left)} left")
 
     def report(self, outcome, stream) -> None:
         """Say what became of a job: its error in any case, the rest unless quiet; success on stream, if any."""

@@ -1,4 +1,4 @@
-"""The `portrait-anim` command: the tools around `animate`: prepare, meta-train, evaluate."""
+"""The `portrait-anim` command: the tools around `animate`: batch, doctor, prepare, meta-train, evaluate."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .console import EXIT_SOME_FAILED, BatchDisplay, run, say
+from .console import EXIT_SOME_FAILED, BatchDisplay, print_json, run, say
 from .errors import InputError, UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptio
 
 @app.callback()
 def tools() -> None:
-    """Tools around `animate`: make training shards, train weights, measure them."""
+    """Tools around `animate`: many jobs, a look at the installation, training your own weights."""
 
 
 @app.command()
@@ -169,6 +169,30 @@ def batch(
     display.summary(jobs, report)
     if display.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def doctor(
+    weights: Annotated[str | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per check, a line each.")] = False,
+) -> None:
+    """Say whether all that `animate` needs is here and works, and how fast it is. Exit code 1 when something is not."""
+    from dataclasses import asdict
+
+    from .doctor import examine
+
+    problems = 0
+    for check in examine(weights, device, precision):
+        problems += check.ok is False
+        if json:
+            print_json(asdict(check))
+        else:
+            mark = {True: "ok", False: "PROBLEM", None: "-"}[check.ok]
+            say(f"{mark:<8}{check.name:<16}{check.text}", sys.stdout)
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()
