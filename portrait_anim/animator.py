@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from . import weights as weights_file
+from .checks import portrait_warnings
 from .encode import VideoWriter
-from .errors import UsageError
+from .errors import UsageError, unknown
 from .motion import Retargeter, check_motion
 from .outputs import check_apart, check_output, check_preview, write_whole
 from .overlays import Chosen, Comparison, contact_sheet, with_mesh
@@ -186,7 +187,7 @@ class Animator:
         if reference_frame is not None and reference_frame < 0:
             raise UsageError(f"--reference-frame {reference_frame} is impossible; frames are counted from 0.")
         if background not in ("still", "warp"):
-            raise UsageError(f"--background {background} is not known; choose still or warp.")
+            raise unknown("--background", background, ("still", "warp"))
         if face < 1 or driver_face < 1:
             raise UsageError("Faces are counted from 1, the largest.")
         check = check_preview if preview else check_output
@@ -269,6 +270,8 @@ class Animator:
                     )
                 if number:
                     loaded.photos[0].add(portrait)
+                else:  # the canvas; further photos may well look aside or shut their eyes
+                    loaded.warnings.extend(portrait_warnings(str(image), portrait.photo, portrait.landmarks))
                 loaded.photos.append(portrait)
                 progress(Progress("portrait", number + 1, len(images)))
             return loaded

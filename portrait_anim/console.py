@@ -230,6 +230,7 @@ def run(application: typer.Typer) -> None:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, background jobs
                 signal.signal(number, interrupted)
         _check_folder()
+        _check_dashes(application)
         returned = application(standalone_mode=False)  # the code of an Exit, or what the command returns: None
         code = returned if isinstance(returned, int) else 0
     except PortraitAnimError as error:
@@ -256,6 +257,16 @@ def _check_folder() -> None:
         raise OutputError("The current folder no longer exists; change to one that does.") from error
 
 
+def _check_dashes(application: typer.Typer) -> None:
+    """Refuse -driver, as ffmpeg's users write it: it would mean -d river."""
+    for word in sys.argv[1:]:
+        if re.fullmatch(r"-[a-z][a-z-]+", word):
+            command = typer.main.get_command(application)
+            commands = [command, *getattr(command, "commands", {}).values()]
+            if any(f"-{word}" in param.opts for one in commands for param in one.params):
+                raise UsageError(f"{word}: options of more than one letter take two dashes; did you mean -{word}?")
+
+
 def _usage_error(error: Exception) -> int:
     """Typer's own errors (unknown option, missing argument) as one sentence; anything else is a bug and is raised."""
     show, code = getattr(error, "format_message", None), getattr(error, "exit_code", None)
@@ -266,6 +277,10 @@ def _usage_error(error: Exception) -> int:
     if show is None or code is None:
         raise error
     name = getattr(getattr(error, "param", None), "opts", [""])[0]
-    text = show().rstrip(".")
-    say(f"error: {name + ': ' if name and name not in text else ''}{text}; try --help.")
+    near = list(getattr(error, "possibilities", None) or [])  # the nearest first
+    text = (error.message if near else show()).rstrip(".")
+    text = re.sub(r"Input should be a valid integer.*", "a whole number is needed", text)
+    text = re.sub(r"Input should be a valid number.*", "a number is needed", text)
+    hint = f"; did you mean {near[0]}?" if near else "" if text.endswith("?") else "; try --help."
+    say(f"error: {name + ': ' if name and name not in text else ''}{text}{hint}")
     return code
