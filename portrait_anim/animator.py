@@ -11,18 +11,22 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from . import weights as weights_file
+from .checks import portrait_warnings
 from .encode import VideoWriter
-from .errors import UsageError
+from .errors import UsageError, unknown
 from .motion import Retargeter, check_motion
-from .outputs import check_apart, check_output
+from .outputs import check_apart, check_output, check_preview, write_whole
+from .overlays import Chosen, Comparison, contact_sheet, with_mesh
 from .tracking import MotionTrack, check_tracker, track_video
 from .video import FrameReader
 from .warp import CROP, N_CHANNELS, condition
 
 PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
+KEPT = 4  # portraits and drivers that stay in memory for the next output
 TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
 
 
@@ -83,8 +87,6 @@ class _Clip:
 class _Recent:
     """What was read last, by key: several outputs of one portrait or of one driver share the work."""
 
-    SIZE = 4
-
     def __init__(self):
         self._values: dict = {}
 
@@ -92,7 +94,7 @@ class _Recent:
         """The value of key, made if need be."""
         value = self._values.pop(key, None)
         self._values[key] = value if value is not None else make()
-        while len(self._values) > self.SIZE:
+        while len(self._values) > KEPT:
             del self._values[next(iter(self._values))]
         return self._values[key]
 
@@ -111,10 +113,20 @@ class Animator:
     that were read are kept, so that further outputs of them share the work.
 
     weights: a weights file, None for those that ship; without any the tool is the warp alone and says so.
-    device: "auto", "cpu", "cuda", "mps". precision: "auto", "fp32", "bf16", "fp16".
+    device: "auto", "cpu", "cuda", "mps". precision: "auto", "fp32", "bf16", "fp16". threads: frames that are made at
+    the same time, None for as many as there are cores.
     """
 
-    def __init__(self, weights: str | Path | None = None, device: str = "auto", precision: str = "auto"):
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+    ):
+        if threads is not None and threads < 1:
+            raise UsageError(f"--threads {threads} is impossible; choose 1 or more.")
+        self.threads = threads or cores()
         self._options = (weights, device, precision)
         self._painter = None
         self._recent_portraits, self._recent_clips = _Recent(), _Recent()
@@ -151,11 +163,15 @@ class Animator:
         background: str = "still",
         audio: bool = True,
         crf: int = 18,
+        compare: bool = False,
+        preview: bool = False,
+        show_mesh: bool = False,
         progress: Callable[[Progress], None] = lambda progress: None,
     ) -> Result:
         """Animate a portrait by a driver clip and write the video; the options are those of the command.
 
         images: the portrait, then further photos of the same person. output: None for `default_output`.
+        preview: make only a contact sheet of a few frames, OUTPUT.preview.png.
         Raises PortraitAnimError, and leaves nothing behind, when something is wrong.
         """
         begin = time.perf_counter()
@@ -171,10 +187,11 @@ class Animator:
         if reference_frame is not None and reference_frame < 0:
             raise UsageError(f"--reference-frame {reference_frame} is impossible; frames are counted from 0.")
         if background not in ("still", "warp"):
-            raise UsageError(f"--background {background} is not known; choose still or warp.")
+            raise unknown("--background", background, ("still", "warp"))
         if face < 1 or driver_face < 1:
             raise UsageError("Faces are counted from 1, the largest.")
-        output = check_output(output if output is not None else default_output(images[0], driver), force)
+        check = check_preview if preview else check_output
+        output = check(output if output is not None else default_output(images[0], driver), force)
         weights = self._options[0]
         check_apart(output, [*images, driver, *([] if weights is None else [weights])])
         if weights is not None:
@@ -195,12 +212,30 @@ class Animator:
         portrait = portraits.photos[0]
         targets = Retargeter(clip.track, portrait.views[0].landmarks, motion, strength, only, reference_frame, smooth)
         size, rate = portrait.photo.shape[1::-1], clip.track.fps
-        sound = driver if audio and clip.has_audio else None
-        tags = {"comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."}
-        with VideoWriter(output, size, rate, crf, sound, clip.start, tags, force=force) as writer:
-            for done, frame in enumerate(self._frames(portraits.photos, targets, painter), 1):
-                writer.write(frame)
-                progress(Progress("frames", done, len(targets)))
+        if preview:
+            targets = Chosen(targets)
+        frames = self._frames(portraits.photos, targets, painter)
+        if show_mesh:
+            frames = with_mesh(frames, targets, portrait)
+        if compare:
+            reader = FrameReader(driver, start, end, fps, max_side=max(size))
+            comparison = Comparison(portrait.photo, reader, clip.track if show_mesh else None)
+            frames = comparison.frames(frames, targets.numbers if preview else range(len(targets)))
+            size = comparison.size
+        frames = self._counted(frames, len(targets), progress)
+        if preview:
+            sheet = contact_sheet(frames, [f"frame {t}, {float(t / rate):.2f} s" for t in targets.numbers])
+            size = sheet.shape[1::-1]
+            write_whole(output, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+        else:
+            sound = driver if audio and clip.has_audio else None
+            tags = {
+                "comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."
+            }
+            with VideoWriter(output, size, rate, crf, sound, clip.start, tags, force=force) as writer:
+                for frame in frames:
+                    writer.write(frame)
+            warnings += writer.warnings
         end_time = time.perf_counter()
         timings = {
             "portrait": ready - begin,
@@ -208,7 +243,7 @@ class Animator:
             "frames": end_time - tracked,
             "total": end_time - begin,
         }
-        return Result(output, size, rate, len(targets), warnings + writer.warnings, timings)
+        return Result(output, size, rate, len(targets), warnings, timings)
 
     # ---------------------------------------------------------------- stages
 
@@ -233,6 +268,8 @@ class Animator:
                     loaded.warnings.append(
                         f"{image}: shows {portrait.n_faces} faces, used the largest; --face 2 takes the next."
                     )
+                if number == 0:  # the canvas; further photos may well look aside or shut their eyes
+                    loaded.warnings += portrait_warnings(str(image), portrait.photo, portrait.landmarks)
                 loaded.photos.append(portrait)
                 progress(Progress("portrait", number + 1, len(images)))
             if len(images) > 1:
@@ -267,6 +304,12 @@ class Animator:
 
         return self._recent_clips.get((_identity(driver), face, tracker, start, end, fps), read)
 
+    @staticmethod
+    def _counted(frames: Iterator[np.ndarray], total: int, progress) -> Iterator[np.ndarray]:
+        for done, frame in enumerate(frames, 1):
+            yield frame
+            progress(Progress("frames", done, total))
+
     def _frames(self, portraits: list, targets: Retargeter, painter) -> Iterator[np.ndarray]:
         """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native
         code frees the GIL, and libraries that each used all cores for a frame would only wait for one another."""
@@ -285,7 +328,7 @@ class Animator:
             refined, added = paint_box(warp, portrait.views, portrait.plate, x, painting, box)
             return compose_frame(portrait, warp, refined, added, box)
 
-        workers = _cores()
+        workers = self.threads
         pending: deque[Future] = deque()
         pool = ThreadPoolExecutor(workers)
         try:
@@ -300,7 +343,7 @@ class Animator:
             pool.shutdown(cancel_futures=True)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

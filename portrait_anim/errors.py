@@ -1,5 +1,8 @@
 """Errors that a user can act on. Each is one sentence: what, which file or frame, what to do."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class PortraitAnimError(Exception):
     """Base of every error this package raises on purpose; `exit_code` is what the command returns."""
@@ -23,3 +26,11 @@ class OutputError(PortraitAnimError):
     """The result cannot be written: exists already, no such folder, disk full, encoder failed..."""
 
     exit_code = 4
+
+
+def unknown(option: str, value: str, choices: Iterable[str]) -> UsageError:
+    """The error for a value that an option does not have; it names the one that may have been meant."""
+    choices = list(choices)
+    near = get_close_matches(str(value).lower(), choices, 1)
+    meant = f"did you mean {near[0]}? Choose" if near else "choose"
+    return UsageError(f"{option} {value} is not known; {meant} {', '.join(choices)}.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .errors import UsageError
+from .errors import UsageError, unknown
 from .mesh import (
     EDGES,
     INNER_LIPS,
@@ -102,9 +102,9 @@ def _blend(cutoff, fps: float):
 def check_motion(motion: str, strength: float, only: tuple[str, ...]) -> None:
     """Raises UsageError for values that are not known or out of range."""
     if motion not in MOTIONS:
-        raise UsageError(f"--motion {motion} is not known; choose {' or '.join(MOTIONS)}.")
-    if unknown := [part for part in only if part not in PARTS]:
-        raise UsageError(f"--only {unknown[0]} is not known; choose from {', '.join(PARTS)}.")
+        raise unknown("--motion", motion, MOTIONS)
+    if odd := [part for part in only if part not in PARTS]:
+        raise unknown("--only", odd[0], PARTS)
     if not 0 <= strength <= 3:
         raise UsageError(f"--strength {strength:g} is out of range; choose 0 (no motion) to 3, 1 is the driver's own.")
 

@@ -29,9 +29,32 @@ def check_output(path, force: bool = False) -> Path:
         raise OutputError(f"{path}: cannot be written ({reason}); give another name.") from error
 
 
+def check_preview(path, force: bool = False) -> Path:
+    """`check_output` for the preview of an output: the name of its contact sheet, OUTPUT.preview.png beside it."""
+    output = check_output(path, force=True)
+    if output.name == "%05d.png":  # a folder of pictures: beside the folder
+        output = output.parent
+    sheet = output.with_name(NUMBER.sub("", output.stem) + ".preview.png")
+    if sheet.exists() and not force:
+        raise OutputError(f"{sheet}: exists already; use --force to replace it, or another name.")
+    return sheet
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name beside it and rename it when it is whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def check_apart(output: Path, sources: list) -> None:
     """Raises OutputError when the output would replace one of the inputs, by whatever name."""
-    replaced = pictures(output) if output.suffix.lower() == ".png" else [output]
+    replaced = pictures(output) if NUMBER.search(output.name) and output.suffix.lower() == ".png" else [output]
     for source in sources:
         if any(os.path.exists(source) and os.path.exists(file) and os.path.samefile(source, file) for file in replaced):
             raise OutputError(f"{output}: would replace the input {source}; give the output another name.")
@@ -40,16 +63,13 @@ def check_apart(output: Path, sources: list) -> None:
 def _check(path, text: str, force: bool) -> Path:
     target = Path(text)
     suffix = target.suffix.lower()
-    named_folder = text.endswith(("/", os.sep))
+    named_folder = _names_folder(text)
     only_suffix = re.fullmatch(r"\.\w+", target.name) and not mode_of(target)
     if text.strip() in ("", "-") or (not named_folder and (text.endswith(".") or only_suffix)):
         raise UsageError(f"'{text}' is no name for an output; use {FORMATS}.")
-    known = (*VIDEO_SUFFIXES, ".gif", ".png")
-    if named_folder or not suffix or (suffix not in known and stat.S_ISDIR(mode_of(target))):
-        target /= "%05d.png"
-        suffix = ".png"
-    if suffix == ".png":
-        return _check_pattern(path, target, force)
+    pattern = pictures_pattern(text)
+    if pattern is not None:
+        return _check_pattern(path, pattern, force)
     if suffix not in (*VIDEO_SUFFIXES, ".gif"):
         raise UsageError(f"{path}: unknown kind of output {suffix}; use {FORMATS}.")
     target = target.resolve()
@@ -61,6 +81,20 @@ def _check(path, text: str, force: bool) -> Path:
         raise OutputError(f"{path}: exists already; use --force to replace it, or another name.")
     _check_folder(path, target.parent)
     return target
+
+
+def pictures_pattern(text: str) -> Path | None:
+    """The pattern of the PNG pictures that an output's name means, None when it means one file."""
+    target = Path(text)
+    suffix = target.suffix.lower()
+    known = (*VIDEO_SUFFIXES, ".gif", ".png")
+    if _names_folder(text) or not suffix or (suffix not in known and stat.S_ISDIR(mode_of(target))):
+        return target / "%05d.png"
+    return target if suffix == ".png" else None
+
+
+def _names_folder(text: str) -> bool:
+    return text.endswith(("/", os.sep))
 
 
 def _check_pattern(path, target: Path, force: bool) -> Path:

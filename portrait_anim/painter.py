@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from .errors import UsageError
+from .errors import UsageError, unknown
 from .mesh import draw_landmarks
 from .networks import Painting
 from .warp import CROP, N_CHANNELS, View
@@ -20,16 +20,18 @@ def choose_device(device: str = "auto") -> torch.device:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))
-    if not there.get(device, False):
-        known = "is not available on this machine" if device in there else "is not known"
-        raise UsageError(f"--device {device} {known}; choose auto or {', '.join(d for d in there if there[d])}.")
+    here = ["auto", *(name for name in there if there[name])]
+    if device not in there:
+        raise unknown("--device", device, here)
+    if not there[device]:
+        raise UsageError(f"--device {device} is not available on this machine; choose {', '.join(here)}.")
     return torch.device(device)
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """auto: bf16 on processors that multiply in it, fp16 on GPUs, fp32 elsewhere. Raises UsageError."""
     if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision} is not known; choose {', '.join(PRECISIONS)}.")
+        raise unknown("--precision", precision, PRECISIONS)
     if precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     if device.type == "cpu":

@@ -235,8 +235,8 @@ def check_photos(portraits: list[Portrait], names: list[str]) -> tuple[list[Port
         views = [portrait.views[0] for portrait in kept]
         same = same_person([view.image for view in views], [view.landmarks for view in views])
         first, *_ = kept.values()
-        strangers = [name for name, known in zip(kept.values(), same) if not known]
-        warnings += [f"{name}: seems to show another person than {first}; leave it out if so." for name in strangers]
+        for name in (name for name, known in zip(kept.values(), same) if not known):
+            warnings.append(f"{name}: seems to show another person than {first}; leave it out if so.")
     return list(kept), warnings
 
 

@@ -1,4 +1,4 @@
-"""The `portrait-anim` command: the tools around `animate`: prepare, meta-train, evaluate."""
+"""The `portrait-anim` command: the tools around `animate`: batch, doctor, prepare, meta-train, evaluate."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .cli import run, say
+from .console import EXIT_SOME_FAILED, BatchDisplay, print_json, run, say
 from .errors import InputError, UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptio
 
 @app.callback()
 def tools() -> None:
-    """Tools around `animate`: make training shards, train weights, measure them."""
+    """Tools around `animate`: many jobs, a look at the installation, training your own weights."""
 
 
 @app.command()
@@ -126,6 +126,81 @@ def meta_train(
         }
         path = weights.save(out / "weights.safetensors", *trainer.averaged(), trainer.model, info)
         print(f"{path}: {info['training']}")
+
+
+@app.command()
+def batch(
+    jobs: Annotated[
+        Path,
+        typer.Argument(help=".csv or .jsonl; columns are named as animate's options: images, driver, output, ..."),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="Folder or template for jobs without an output: out/{portrait}-{driver}.mp4."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Make everything again. Default: go on where it stopped.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="JSON line per finished job. Default: JOBS.report.jsonl beside it.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes. Default: one per two cores, or what fits into the Ray cluster.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Frames a worker makes at the same time. Default: its share of the cores.")
+    ] = None,
+    retries: Annotated[int, typer.Option(help="How often a job is tried again when its worker was killed.")] = 2,
+    ray: Annotated[
+        str | None, typer.Option(help="Run on a Ray cluster: auto, local, or its address. Needs the extra `cluster`.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per job, a line each.")] = False,
+) -> None:
+    """Run thousands of `animate` jobs; the same command goes on where it stopped, and tries failed ones again.
+
+    Exit code 5 when some jobs failed; the report and the last lines say which and why.
+    """
+    from .batch import read_jobs, run_batch
+
+    todo = read_jobs(jobs, output, force)
+    report = report or jobs.with_name(f"{jobs.name}.report.jsonl")
+    settings = dict(weights=weights, device=device, precision=precision)
+    display = BatchDisplay(len(todo), quiet, json)
+    for outcome in run_batch(todo, report, workers=workers, threads=threads, retries=retries, ray=ray, **settings):
+        display.report(outcome)
+    display.summary(jobs, report)
+    if display.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def doctor(
+    weights: Annotated[str | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per check, a line each.")] = False,
+) -> None:
+    """Say whether all that `animate` needs is here and works, and how fast it is. Exit code 1 when something is not."""
+    from dataclasses import asdict
+
+    from .doctor import examine
+
+    problems = 0
+    for check in examine(weights, device, precision):
+        problems += check.ok is False
+        if json:
+            print_json(asdict(check))
+        else:
+            mark = {True: "ok", False: "PROBLEM", None: "-"}[check.ok]
+            say(f"{mark:<8}{check.name:<16}{check.text}", sys.stdout)
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()

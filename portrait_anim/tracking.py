@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .errors import InputError, UsageError
+from .errors import InputError, UsageError, unknown
 
 TRACKERS = ("mediapipe", "face-alignment")
 MAX_FACES = 6
@@ -125,7 +125,7 @@ class FaceAlignmentTracker:
 def check_tracker(tracker: str) -> None:
     """Raises UsageError for an unknown name."""
     if tracker not in TRACKERS:
-        raise UsageError(f"--tracker {tracker} is not known; choose {' or '.join(TRACKERS)}.")
+        raise unknown("--tracker", tracker, TRACKERS)
 
 
 def find_faces(image: np.ndarray, tracker: str = "mediapipe") -> list[Face]:

@@ -1,0 +1,286 @@
+"""What both commands share: what is said and shown, and how a command line starts and ends."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from .errors import OutputError, PortraitAnimError, UsageError
+from .outputs import VIDEO_SUFFIXES
+
+EXIT_SOME_FAILED = 5  # of several outputs
+EXIT_INTERRUPTED = 130
+FIRST_ESTIMATE, NEXT_ESTIMATE = 2.0, 30.0  # s: when a line says how long a stage will take, where there are no bars
+
+
+def shown(path: Path) -> str:
+    """The path as one would type it from here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+class Display:
+    """Progress on stderr: bars in a terminal, a line per stage elsewhere, nothing when quiet."""
+
+    _TITLES = {"portrait": "Reading the portrait", "driver": "Tracking the driver", "frames": "Animating"}
+
+    def __init__(self, quiet: bool, note: Callable[[], str] | None = None):
+        """note: says on what the frames are made."""
+        self.console = Console(stderr=True)
+        self._quiet, self._bars, self._tasks, self._begin, self._job = quiet, None, {}, {}, None
+        self._note, self._next = note, 0.0
+
+    def __enter__(self) -> "Display":
+        if not self._quiet and self.console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("{task.description:<21}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+            )
+            self._bars = Progress(*columns, console=self.console, refresh_per_second=5)
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def progress(self, job, step) -> None:
+        """Show a step of a job's `Progress`."""
+        if job is not self._job:
+            self._job, self._begin = job, {}
+            for task in self._tasks.values():
+                self._bars.remove_task(task)
+            self._tasks = {}
+        if self._quiet:
+            return
+        now = time.monotonic()
+        if step.stage not in self._begin:
+            self._begin[step.stage], self._next = (now, step.done), now + FIRST_ESTIMATE
+            if step.stage == "frames" and self._note:
+                text = f"Running on {self._note()}"
+                self.console.print(text, highlight=False) if self._bars else say(text)
+        begin, first = self._begin[step.stage]
+        speed = (step.done - first) / (now - begin) if now > begin else 0
+        rate = f"{speed:.1f}/s" if speed else ""
+        if self._bars:
+            if step.stage not in self._tasks:
+                for before in self._tasks.values():  # also what an earlier output had done already
+                    self._bars.update(before, completed=1, total=1)
+                self._tasks[step.stage] = self._bars.add_task(self._TITLES[step.stage], total=step.total, rate="")
+            self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, rate=rate)
+        elif step.done == step.total:
+            say(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate})")
+        elif speed and step.total and now >= self._next and (left := (step.total - step.done) / speed) > 1:
+            self._next = now + NEXT_ESTIMATE
+            say(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate}), about {duration(left)} left")
+
+    def report(self, outcome, stream) -> None:
+        """Say what became of a job: its error in any case, the rest unless quiet; success on stream, if any."""
+        if outcome.error:
+            say(f"error: {outcome.error}")
+        if self._quiet or outcome.error:
+            return
+        result = outcome.result
+        for warning in result.warnings if result else []:
+            say(f"warning: {warning}")
+        if not stream:
+            return
+        if not result:
+            say(f"{outcome.job.output}: exists, skipped", stream)
+            return
+        (width, height), seconds = result.size, result.timings["total"]
+        plural = "" if result.frames == 1 else "s"
+        rate = result.frames / seconds
+        made = f"{width}x{height}, {result.frames} frame{plural} in {seconds:.1f} s ({rate:.1f} frames/s)"
+        say(f"{shown(result.output)}: {made}", stream)
+
+
+class BatchDisplay:
+    """A line per job of a batch on stderr, and at the end what failed; JSON lines on stdout instead, if asked for."""
+
+    def __init__(self, total: int, quiet: bool, json_lines: bool):
+        self._total, self._quiet, self._json = total, quiet, json_lines
+        self._begin, self._made, self._skipped, self.failed = time.monotonic(), 0, 0, []
+
+    def report(self, outcome) -> None:
+        if self._json:
+            print_json(outcome.to_json())
+        self._made += outcome.result is not None
+        self.failed += [outcome] if outcome.error else []
+        self._skipped += not outcome.result and not outcome.error
+        done = self._made + len(self.failed)
+        if self._quiet or not (outcome.result or outcome.error):
+            return
+        left = self._total - done - self._skipped
+        said = outcome.error or f"{shown(outcome.result.output)}: {outcome.result.frames} frames"
+        rest = f" (about {duration(left * (time.monotonic() - self._begin) / done)} left)" if left else ""
+        say(f"[{done + self._skipped}/{self._total}] {'error: ' if outcome.error else ''}{said}{rest}")
+
+    def summary(self, jobs: Path, report: Path) -> None:
+        if self.failed:
+            say(f"error: {len(self.failed)} of {self._total} jobs of {jobs} failed:")
+            for outcome in self.failed:
+                say(f"  {shown(Path(outcome.job.output))}: {outcome.error}")
+        if not self._quiet and not self._json:
+            counts = f"{self._made} made, {self._skipped} were there already, {len(self.failed)} failed"
+            say(f"{jobs}: {counts} in {duration(time.monotonic() - self._begin)}; report in {report}", sys.stdout)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as one would say it: 9 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    large, small, units = (whole // 60, whole % 60, ("min", "s"))
+    if large >= 60:
+        large, small, units = (large // 60, large % 60, ("h", "min"))
+    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
+
+
+def print_json(value: dict) -> None:
+    """One line of JSON on stdout."""
+    say(json.dumps(value, ensure_ascii=False), sys.stdout)
+
+
+@contextmanager
+def to_stdout(output: str | None, taken: str | None) -> Iterator[tuple[str | None, object]]:
+    """Gives the name to write to, and the stream on which success is told, if any.
+
+    For `-`, or `-.gif`, that is a temporary file, which goes to stdout when it is whole: an MP4's index and sound
+    are added last. Raises UsageError when stdout is a terminal, or for the reason `taken`.
+    """
+    if output is None or not re.fullmatch(r"-(\.\w+)?", output):
+        yield output, sys.stdout
+        return
+    if taken:
+        raise UsageError(f"-o {output}: stdout cannot be used, {taken}; name an output.")
+    if sys.stdout.isatty():
+        raise UsageError(f"-o {output}: stdout is a terminal; redirect it to a file or a pipe, or name an output.")
+    suffix = output[1:] or ".mp4"
+    if suffix.lower() not in (*VIDEO_SUFFIXES, ".gif"):
+        raise UsageError(f"-o {output}: stdout takes one file; use -, -.mov, -.webm or -.gif.")
+    with tempfile.TemporaryDirectory(prefix="portrait-anim-") as folder:
+        name = Path(folder, f"stdout{suffix}")
+        yield str(name), None
+        try:
+            with name.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise OutputError(f"-o {output}: stdout cannot be written ({error.strerror}).") from error
+
+
+def say(text: str, stream=None) -> None:
+    """A line on stderr, or the stream given. A reader that has gone or a full disk must not fail a run that works.
+
+    Control characters of file names are shown escaped: they could move the cursor or split the sentence.
+    """
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    try:
+        print(text, file=stream or sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
+
+
+def own_streams() -> None:
+    """Make stdout and stderr safe to write to, and keep the native libraries' chatter out of them.
+
+    They become copies of the real ones (nowhere, if those are closed) that print any character; file descriptor 2
+    itself goes nowhere, since MediaPipe's threads write there whenever they like.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        try:
+            copy = os.dup(number)
+        except OSError:
+            os.dup2(null, number)
+            copy = os.dup(null)
+        encoding = getattr(getattr(sys, name), "encoding", None) or "utf-8"
+        setattr(sys, name, open(copy, "w", encoding=encoding, errors="backslashreplace"))
+    os.dup2(null, 2)
+
+
+def run(application: typer.Typer) -> None:
+    """Run a command line: errors become one sentence and their exit code; Ctrl-C, SIGTERM and SIGHUP stop cleanly."""
+    signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+    def interrupted(*_) -> None:
+        for number in signals:  # a second one must not stop the cleaning up
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    own_streams()
+    try:
+        for number in signals:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, background jobs
+                signal.signal(number, interrupted)
+        _check_folder()
+        _check_dashes(application)
+        returned = application(standalone_mode=False)  # the code of an Exit, or what the command returns: None
+        code = returned if isinstance(returned, int) else 0
+    except PortraitAnimError as error:
+        say(f"error: {error}")
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Exception as error:
+        code = _usage_error(error)
+    if code == EXIT_INTERRUPTED:
+        say("interrupted: nothing unfinished was left behind")
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.close()  # now, while an error can be ignored
+        except OSError:
+            pass
+    os._exit(code)  # threads of native libraries, or of a run that was stopped, must not hold it up
+
+
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise OutputError("The current folder no longer exists; change to one that does.") from error
+
+
+def _check_dashes(application: typer.Typer) -> None:
+    """Refuse -driver, as ffmpeg's users write it: it would mean -d river."""
+    for word in sys.argv[1:]:
+        if re.fullmatch(r"-[a-z][a-z-]+", word):
+            command = typer.main.get_command(application)
+            commands = [command, *getattr(command, "commands", {}).values()]
+            if any(f"-{word}" in param.opts for one in commands for param in one.params):
+                raise UsageError(f"{word}: options of more than one letter take two dashes; did you mean -{word}?")
+
+
+def _usage_error(error: Exception) -> int:
+    """Typer's own errors (unknown option, missing argument) as one sentence; anything else is a bug and is raised."""
+    show, code = getattr(error, "format_message", None), getattr(error, "exit_code", None)
+    if type(error).__name__ == "Abort":
+        return EXIT_INTERRUPTED
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return code  # the help has been printed
+    if show is None or code is None:
+        raise error
+    name = getattr(getattr(error, "param", None), "opts", [""])[0]
+    near = list(getattr(error, "possibilities", None) or [])  # the nearest first
+    text = (error.message if near else show()).rstrip(".")
+    text = re.sub(r"Input should be a valid integer.*", "a whole number is needed", text)
+    text = re.sub(r"Input should be a valid number.*", "a number is needed", text)
+    hint = f"; did you mean {near[0]}?" if near else "" if text.endswith("?") else "; try --help."
+    say(f"error: {name + ': ' if name and name not in text else ''}{text}{hint}")
+    return code

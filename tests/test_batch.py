@@ -1,0 +1,234 @@
+"""`portrait-anim batch`: job files, resuming, lost workers, a Ray cluster on this machine."""
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ASTRONAUT, CLIP, MONA_LISA, assert_refused, read_frames, write_video
+
+from portrait_anim import InputError, UsageError
+from portrait_anim.batch import read_jobs, run_batch
+from portrait_anim.jobs import Job
+from portrait_anim.workers import _Queue
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "short.mp4"
+    write_video(path, read_frames(CLIP)[20:26])
+    return path
+
+
+def run_tool(*arguments, cwd, timeout=300) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "portrait_anim.tools", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "200", "TERM": "dumb"}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment)
+
+
+def write_csv(path: Path, *rows: dict) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_lines(path: Path, *rows) -> Path:
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+# ---------------------------------------------------------------- job files
+
+
+def test_csv_and_json_lines_mean_the_same(tmp_path):
+    first = dict(images="a.jpg;b.jpg", driver="c.mp4", only="eyes; lips", strength="0.5", face="2", audio="no")
+    first["output"] = "o.mp4"
+    table = write_csv(tmp_path / "jobs.csv", first, dict(images="x.jpg", driver="c.mp4"))
+    second = dict(images=["a.jpg", "b.jpg"], driver="c.mp4", output="o.mp4", only=["eyes", "lips"], strength=0.5)
+    lines = write_lines(
+        tmp_path / "jobs.jsonl", second | {"face": 2, "audio": False}, dict(images="x.jpg", driver="c.mp4")
+    )
+    made = read_jobs(table, "out/{number}.gif")
+    assert made == read_jobs(lines, "out/{number}.gif")
+    options = dict(force=False, only=("eyes", "lips"), strength=0.5, face=2, audio=False)
+    assert made[0] == Job(("a.jpg", "b.jpg"), "c.mp4", "o.mp4", options, True)
+    assert made[1] == Job(("x.jpg",), "c.mp4", "out/2.gif", {"force": False}, True)
+
+
+@pytest.mark.parametrize(
+    "name, text, words",
+    [
+        ("a.csv", "images,drivr\na.jpg,b.mp4\n", ["line 2", "'drivr'", "driver"]),
+        ("a.csv", "images,driver\na.jpg,\n", ["line 2", "driver is missing"]),
+        ("a.csv", "images,driver,strength\na.jpg,b.mp4,1\nc.jpg,b.mp4,much\n", ["line 3", "strength", "a number"]),
+        ("a.csv", "images,driver,face\na.jpg,b.mp4,1.5\n", ["face", "whole number"]),
+        ("a.csv", "images,driver,audio\na.jpg,b.mp4,maybe\n", ["audio", "true or false"]),
+        ("a.csv", "images,driver\na.jpg,b.mp4,c,d\n", ["more cells than the header"]),
+        ("a.csv", "images,driver\n", ["no jobs"]),
+        ("a.csv", "", ["no jobs"]),
+        ("a.jsonl", '{"images": "a.jpg"\n', ["cannot be read"]),
+        ("a.jsonl", "[1]\n", ["line 1", "JSON object"]),
+        ("a.txt", "x", [".csv or .jsonl"]),
+        ("missing.csv", None, ["No such file"]),
+    ],
+)
+def test_job_files_that_cannot_be_used(tmp_path, name, text, words):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError) as refused:
+        read_jobs(tmp_path / name)
+    assert all(word in str(refused.value) for word in [name, *words]), refused.value
+
+
+def test_two_jobs_for_one_output_are_refused(tmp_path):
+    table = write_csv(tmp_path / "a.csv", *[dict(images="a.jpg", driver="b.mp4")] * 2)
+    with pytest.raises(UsageError, match="twice"):
+        read_jobs(table)
+
+
+def test_workers_keep_to_their_driver_then_help():
+    jobs = [Job((f"{n}",), driver, f"{driver}{n}") for driver, count in (("a", 4), ("b", 2)) for n in range(count)]
+    queue = _Queue(jobs)
+    assert [queue.take("x").output, queue.take("y").output, queue.take("x").output] == ["a0", "b0", "a1"]
+    assert [queue.take("y").output, queue.take("y").output] == ["b1", "a2"]
+    queue.put_back("y", jobs[4])
+    assert [queue.take("x").output, queue.take("x").output, queue.take("x")] == ["a3", "b0", None]
+
+
+# ---------------------------------------------------------------- runs
+
+
+def test_a_batch_reports_failures_and_goes_on_where_it_stopped(tmp_path, clip):
+    rows = [dict(images=image, driver=clip, max_size=128) for image in (ASTRONAUT, "bad.jpg", MONA_LISA)]
+    write_csv(tmp_path / "jobs.csv", *rows)
+    done = run_tool("batch", "jobs.csv", "-o", "out/", "--workers", "2", cwd=tmp_path)
+    assert done.returncode == 5, done.stderr
+    assert "2 made, 0 were there already, 1 failed" in done.stdout
+    assert "out/bad--short.mp4: bad.jpg: no such file" in done.stderr
+    names = ["astronaut--short.mp4", "mona_lisa--short.mp4"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
+    report = [json.loads(line) for line in (tmp_path / "jobs.csv.report.jsonl").read_text().splitlines()]
+    assert sorted(entry["exit_code"] for entry in report) == [0, 0, 3]
+    assert all(entry["bytes"] == os.path.getsize(entry["output"]) for entry in report if not entry["error"])
+
+    before = [(tmp_path / "out" / name).stat().st_mtime_ns for name in names]
+    (tmp_path / "bad.jpg").write_bytes(ASTRONAUT.read_bytes())
+    with (tmp_path / "jobs.csv.report.jsonl").open("a") as file:
+        file.write('{"images": ["half a li')  # as a run leaves it that is killed while it writes
+    done = run_tool("batch", "jobs.csv", "-o", "out/", "--json", "-q", cwd=tmp_path)
+    assert done.returncode == 0 and not done.stderr
+    said = {Path(one["output"]).name: one for one in map(json.loads, done.stdout.splitlines())}
+    assert [said[name]["skipped"] for name in names] == [True, True]
+    assert said["bad--short.mp4"]["frames"] == 6 and not said["bad--short.mp4"]["skipped"]
+    assert before == [(tmp_path / "out" / name).stat().st_mtime_ns for name in names]
+
+
+def test_a_job_whose_worker_is_killed_is_tried_again(tmp_path):
+    jobs = [Job((str(ASTRONAUT),), str(CLIP), f"{tmp_path}/x.mp4", {"max_size": 128, "end": 2.0})]
+    killed = []
+
+    def kill_when_busy() -> None:
+        deadline = time.time() + 60
+        while not list(tmp_path.glob(".x.partial-*")) and time.time() < deadline:
+            time.sleep(0.05)
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGKILL)
+            killed.append(child.pid)
+
+    murderer = threading.Thread(target=kill_when_busy)
+    murderer.start()
+    outcomes = list(run_batch(jobs, tmp_path / "report.jsonl", workers=1, threads=1))
+    murderer.join()
+    assert len(killed) == 1
+    assert [outcome.error for outcome in outcomes] == [None] and outcomes[0].result.frames == 50
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.jsonl", "x.mp4"]  # the dead worker's rest is gone
+
+
+def test_a_job_that_always_loses_its_worker_fails_alone():
+    from concurrent.futures import Future
+
+    from portrait_anim.workers import WorkerLost, distribute
+
+    class Doomed:
+        def submit(self, job):
+            future = Future()
+            if job.output == "bad":
+                future.set_exception(WorkerLost("exit code -9"))
+            else:
+                future.set_result(job.output)
+            return future
+
+        def close(self):
+            pass
+
+    started = []
+    jobs = [Job(("a",), "d", name) for name in ("bad", "good", "fine")]
+    outcomes = list(distribute(jobs, lambda: started.append(1) or Doomed(), workers=2, retries=2))
+    failed = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    assert sorted(outcome for outcome in outcomes if isinstance(outcome, str)) == ["fine", "good"]
+    assert len(failed) == 1 and "lost 3 times (exit code -9)" in str(failed[0].error)
+    assert len(started) == 2 + 3
+
+
+def test_ctrl_c_ends_the_workers_and_leaves_nothing_unfinished(tmp_path):
+    write_csv(tmp_path / "jobs.csv", dict(images=MONA_LISA, driver=CLIP, output="out/x.mp4"))
+    command = [sys.executable, "-m", "portrait_anim.tools", "batch", "jobs.csv", "--workers", "1"]
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
+    deadline = time.time() + 60
+    while not list(tmp_path.glob("out/.x.partial-*")):
+        assert process.poll() is None and time.time() < deadline, process.stderr.read()
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in said
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_impossible_numbers_of_workers(tmp_path, clip):
+    write_csv(tmp_path / "jobs.csv", dict(images=ASTRONAUT, driver=clip))
+    assert_refused(run_tool("batch", "jobs.csv", "--workers", "0", cwd=tmp_path), 2, "--workers")
+    done = run_tool("batch", "jobs.csv", "--weights", "none.safetensors", cwd=tmp_path)
+    assert_refused(done, 3, "none.safetensors")
+
+
+# ---------------------------------------------------------------- Ray
+
+
+@pytest.mark.slow
+def test_the_same_jobs_on_a_ray_cluster_of_two_machines(tmp_path, clip):
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        rows = [dict(images=image, driver=clip, max_size=128) for image in (ASTRONAUT, "bad.jpg", MONA_LISA)]
+        write_csv(tmp_path / "jobs.csv", *rows)
+        options = ["-o", "out/", "--ray", cluster.address, "--threads", "1"]
+        done = run_tool("batch", "jobs.csv", *options, cwd=tmp_path)
+        assert done.returncode == 5, done.stderr
+        assert "2 made, 0 were there already, 1 failed" in done.stdout, done.stderr
+        assert len(read_frames(tmp_path / "out/mona_lisa--short.mp4")) == 6
+        done = run_tool("batch", "jobs.csv", *options, cwd=tmp_path)
+        assert "0 made, 2 were there already, 1 failed" in done.stdout, done.stderr
+    finally:
+        cluster.shutdown()
+        ray.shutdown()
+
+
+def test_no_cluster_at_the_address(tmp_path, clip):
+    pytest.importorskip("ray")
+    write_csv(tmp_path / "jobs.csv", dict(images=ASTRONAUT, driver=clip))
+    done = run_tool("batch", "jobs.csv", "--ray", "127.0.0.1:1", cwd=tmp_path, timeout=120)
+    assert_refused(done, 3, "--ray 127.0.0.1:1")
