@@ -23,7 +23,7 @@ from .outputs import check_apart, check_output, check_preview, write_whole
 from .overlays import Chosen, Comparison, contact_sheet, with_mesh
 from .tracking import MotionTrack, check_tracker, track_video
 from .video import FrameReader
-from .warp import CROP, N_CHANNELS, condition
+from .warp import CROP, WHOLE, condition
 
 PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
 KEPT = 4  # portraits and drivers that stay in memory for the next output
@@ -248,13 +248,20 @@ class Animator:
     # ---------------------------------------------------------------- stages
 
     def _warm_up(self):
-        """Load the networks and run them once: the first pass of a network is slow."""
-        painter = self.painter
-        if painter is not None:
-            import torch
+        """Load the networks and make one frame of a grey picture: the first pass of a network is slow, and compiled
+        code must be loaded, or compiled when it never was on this machine."""
+        from .mesh import MEAN_FACE
+        from .portrait import Portrait
 
-            psi = torch.zeros(1, sum(painter.weights.generator.coeffs), dtype=painter.dtype, device=painter.device)
-            painter.paint(np.zeros((CROP, CROP, N_CHANNELS), np.float32), psi)
+        painter = self.painter
+        side, turn = 128, np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]])  # turned: the mirrored view is used, too
+        grey = Portrait(
+            np.full((side, side, 3), 128, np.uint8), MEAN_FACE @ turn.T * (side / 2.2) + (side / 2, side / 2, 0), "warp"
+        )
+        centre = grey.views[0].landmarks.mean(0)
+        front = (grey.views[0].landmarks - centre) @ turn + centre
+        psi = painter.person(grey.views[:1]) if painter else None
+        _make_frame(grey, grey.warper(), front, painter, psi)
         return painter
 
     def _portraits(self, images, face, max_size, background, tracker, progress) -> "_Portraits":
@@ -313,20 +320,11 @@ class Animator:
     def _frames(self, portraits: list, targets: Retargeter, painter) -> Iterator[np.ndarray]:
         """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native
         code frees the GIL, and libraries that each used all cores for a frame would only wait for one another."""
-        from .compose import compose_frame, paint_box
-
         portrait = portraits[0]
         warper = portrait.warper()
         psi = painter.person([p.views[0] for p in portraits]) if painter else None
         box = painted_box(targets)
-
-        def make(t: int) -> np.ndarray:
-            target = targets[t]
-            warp = warper.warp(target)
-            x = condition(warp, portrait.views, portrait.plate, target)
-            painting = painter.paint(x[box[1] : box[3], box[0] : box[2]], psi) if painter else None
-            refined, added = paint_box(warp, portrait.views, portrait.plate, x, painting, box)
-            return compose_frame(portrait, warp, refined, added, box)
+        make = lambda t: _make_frame(portrait, warper, targets[t], painter, psi, box)
 
         workers = self.threads
         pending: deque[Future] = deque()
@@ -341,6 +339,17 @@ class Animator:
                     yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _make_frame(portrait, warper, target: np.ndarray, painter, psi, box=WHOLE) -> np.ndarray:
+    """The frame (H, W, 3) uint8 with the portrait's landmarks at target; painted in a box of the crop."""
+    from .compose import compose_frame, paint_box
+
+    warp = warper.warp(target)
+    x = condition(warp, portrait.views, portrait.plate, target, box)
+    painting = painter.paint(x, psi) if painter else None
+    refined, added = paint_box(warp, portrait.views, portrait.plate, x, painting, box)
+    return compose_frame(portrait, warp, refined, added, box)
 
 
 def cores() -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from .errors import UsageError, unknown
+from .inference import folded
 from .mesh import draw_landmarks
 from .networks import Painting
 from .warp import CROP, N_CHANNELS, View
@@ -49,7 +50,7 @@ class Painter:
         self.weights = weights if isinstance(weights, Weights) else load(weights)
         if self.weights.config.in_channels != N_CHANNELS:
             raise UsageError(f"{weights}: these weights paint without a warp and cannot animate; use the shipped ones.")
-        self._generator = self.weights.generator.to(self.device, self.dtype)
+        self._generator = folded(self.weights.generator).to(self.device, self.dtype)
         self._embedder = self.weights.embedder.to(self.device)  # once per photo: fp32 costs nothing
 
     @torch.inference_mode()

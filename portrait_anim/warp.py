@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from . import mesh
+from . import kernels, mesh
 from .layers import push_pull
 from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, HeadMesh, near, openness
 
 CROP = 256  # px: side of the crop the networks work on
+_SHARE_BLUR, _SHELL_BLUR = 2, 3  # px, sigma; OpenCV's kernels reach four times as far
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in px of the crop
+WHOLE: Box = (0, 0, CROP, CROP)
 N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, warped matte 1
 
 
@@ -56,20 +59,26 @@ class View:
 class Warp:
     """One frame's backward flow per view, over `frame` (x0, y0, x1, y1) in crop px; H = y1-y0, W = x1-x0.
 
-    flows: (V, H, W, 2) float32, where in the view (px of its crop) each pixel comes from; 0 if the view is not used.
+    flows: (V, H, W, 2) float32, where in the view (px of its crop) each pixel comes from; only where its weight is not 0.
     weights: (V, H, W) float32, share of each view, sum 1. face: (H, W) float32, soft coverage of the face.
-    maps: (H, W, 6) float32: mouth interior, eye interior, ring depth, log stretch, facing, share of other views.
+    ids: (H, W) int32 triangle of each pixel, -1 outside the mesh. table: (F+1, 6) float32, of each triangle: mouth
+    interior, eye interior, ring depth, log stretch, facing, share of other views; the last row for -1.
     """
 
     frame: tuple[int, int, int, int]
     flows: np.ndarray
     weights: np.ndarray
     face: np.ndarray
-    maps: np.ndarray
+    ids: np.ndarray
+    table: np.ndarray
 
     def used(self, view: int) -> bool:
         """Whether a view is seen in this frame at all; the first, the canvas, always is."""
         return view == 0 or bool(self.weights[view].max() > UNSEEN)
+
+    def first(self, box: Box) -> tuple[int, int]:
+        """Row and column of the arrays here at which a box of the crop begins."""
+        return box[1] - self.frame[1], box[0] - self.frame[0]
 
 
 _NEAR = np.exp(-((mesh.MEAN_FACE[:468, None] - mesh.MEAN_FACE[None, :468]) ** 2).sum(-1) / (2 * 0.12**2)).astype(
@@ -137,9 +146,6 @@ class Warper:
 
     def __init__(self, views: list[View], frame: tuple[int, int, int, int] = (0, 0, CROP, CROP)):
         self.views, self.frame = views, frame
-        x0, y0, x1, y1 = frame
-        self._x = np.arange(x0, x1, dtype=np.float32)[None] + 0.5
-        self._y = np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5
         self._facing = np.stack([v.mesh.facing for v in views])  # (V, F)
         self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
         # How well each view shows each of _PARTS, (V, P).
@@ -148,7 +154,7 @@ class Warper:
         depth = np.where(LABELS >= RING, (LABELS - RING + 1) / 6, 0)
         table = np.stack([LABELS == MOUTH, LABELS == EYE, depth, depth * 0, depth * 0, depth * 0], 1)
         self._table = np.concatenate([table, [[0, 0, 1, 0, 1, 0]]]).astype(np.float32)
-        self._is_face = np.append(LABELS < RING, False).astype(np.float32)
+        self._is_face = np.append(LABELS < RING, False)
 
     def _shares(self, vertices: np.ndarray) -> np.ndarray:
         """Share of each view in each triangle, (V, F+1). At the canvas' own pose and expression all is the canvas'.
@@ -184,43 +190,51 @@ class Warper:
         """Flow and maps that bring the views to target landmarks (478, 3), px of the crop."""
         vertices = self.views[0].mesh.posed(target)
         share = self._shares(vertices)
-        best = share[:, :-1].argmax(0)
         ids = mesh.rasterise(vertices, self.frame)
-        weights = np.empty((len(self.views), *ids.shape), np.float32)
-        for n in range(1, len(self.views)):
-            used = share[n].max() > UNSEEN
-            weights[n] = cv2.GaussianBlur(np.take(share[n], ids, mode="wrap"), (0, 0), 2.0) if used else 0
-        weights[0] = 1 - weights[1:].sum(0)
-        face = np.take(self._is_face, ids, mode="wrap")
+        face = np.take(self._is_face, ids, mode="wrap").astype(np.float32)  # -1 takes the last
+        shell_weight = cv2.GaussianBlur(1 - face, (0, 0), _SHELL_BLUR)
+        weights = np.zeros((len(self.views), *ids.shape), np.float32)
         flows = np.zeros((len(self.views), *ids.shape, 2), np.float32)
+        weights[0] = 1
         stretch = []
         for n, view in enumerate(self.views):
             maps, area = mesh.triangle_maps(vertices, view.mesh.vertices)
             stretch.append(np.clip(np.log(np.maximum(area, 1e-2)), -3, 3) / 3)
-            if n and weights[n].max() <= UNSEEN:
-                continue
-            m = np.take(maps, ids, axis=0, mode="wrap")  # -1 takes the last row
-            flows[n, ..., 0] = m[..., 0] * self._x + m[..., 1] * self._y + m[..., 4]
-            flows[n, ..., 1] = m[..., 2] * self._x + m[..., 3] * self._y + m[..., 5]
-            self._smooth_shell(flows[n], 1 - face)
+            part = (0, 0, *ids.shape)  # rows and columns in which the view is used
+            if n:
+                if share[n].max() <= UNSEEN:
+                    continue
+                mask = np.take(share[n], ids, mode="wrap")
+                part = _grown(cv2.boundingRect((mask > 0).astype(np.uint8)), 4 * _SHARE_BLUR, ids.shape)
+                some = np.s_[part[0] : part[2], part[1] : part[3]]
+                weights[n][some] = cv2.GaussianBlur(mask[some], (0, 0), _SHARE_BLUR)
+                weights[0][some] -= weights[n][some]
+            self._fill_flow(ids, maps, shell_weight, part, flows[n])
+        best = share[:, :-1].argmax(0)
         table = self._table.copy()  # frames are made in several threads
         table[:-1, 3] = np.choose(best, stretch)
         table[:-1, 4] = np.choose(best, self._facing)
         table[:-1, 5] = 1 - share[0, :-1]
-        maps = np.take(table, ids, axis=0, mode="wrap")
         # The face's own edge against the plate is softened: a hard maximum with the matte would be jagged.
-        return Warp(self.frame, flows, weights, cv2.GaussianBlur(face, (0, 0), 1.0), maps)
+        return Warp(self.frame, flows, weights, cv2.GaussianBlur(face, (0, 0), 1.0), ids, table)
 
-    def _smooth_shell(self, flow: np.ndarray, shell: np.ndarray) -> None:
-        """Blur the displacement of flow (H, W, 2) within the shell (H, W) of 0 and 1, in place.
+    def _fill_flow(self, ids: np.ndarray, maps: np.ndarray, weight: np.ndarray, part: tuple, flow: np.ndarray) -> None:
+        """Write a view's flow (H, W, 2) in a part of the frame, its displacement blurred within the shell.
 
         The quads between rings are two triangles each; where a turn stretches them, hair would show their zigzag.
         """
-        blur = lambda a: cv2.GaussianBlur(a, (0, 0), 3.0)
-        weight = np.maximum(blur(shell), 1e-3)
-        for axis, here in ((0, self._x), (1, self._y)):
-            displacement = flow[..., axis] - here
-            flow[..., axis] += (blur(displacement * shell) / weight - displacement) * shell
+        corner = self.frame[:2]
+        y0, x0, y1, x1 = _grown((part[1], part[0], part[3] - part[1], part[2] - part[0]), 4 * _SHELL_BLUR, ids.shape)
+        shell = np.empty((y1 - y0, x1 - x0, 2), np.float32)
+        kernels.triangle_flow(ids, maps, self._is_face, (y0, x0), corner, flow, shell)
+        blurred = cv2.GaussianBlur(shell, (0, 0), _SHELL_BLUR)
+        kernels.smooth_shell(ids, self._is_face, blurred, weight, (y0, x0), corner, flow)
+
+
+def _grown(rect: tuple[int, int, int, int], margin: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Rows and columns (begin, begin, end, end) of a rectangle (x, y, width, height) and a margin around it."""
+    x, y, width, height = rect
+    return max(y - margin, 0), max(x - margin, 0), min(y + height + margin, shape[0]), min(x + width + margin, shape[1])
 
 
 def over(photo: np.ndarray, matte: np.ndarray, plate: np.ndarray) -> np.ndarray:
@@ -233,24 +247,25 @@ def sample(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return cv2.remap(image, flow - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The generator's input (256, 256, 13) float32: colours -1..1, maps 0..1 (stretch -1..1), matte 0..1.
-
-    warp must cover the crop; plate: (256, 256, 3) uint8, the background behind the person; target: (478, 3) px.
-    """
-    x0, y0 = warp.frame[:2]
-    crop = np.s_[-y0 : CROP - y0, -x0 : CROP - x0]
-    photo, matte = np.zeros((CROP, CROP, 3), np.float32), np.zeros((CROP, CROP), np.float32)
+def moved_views(warp: Warp, views: list[View], box: Box) -> np.ndarray:
+    """The views' colours (0..255) and mattes, moved and blended, in a box of the crop: (h, w, 4) float32."""
+    x0, y0, x1, y1 = box
+    moved = np.zeros((y1 - y0, x1 - x0, 4), np.float32)
     for n, view in enumerate(views):
         if warp.used(n):
-            weight, flow = warp.weights[n][crop], warp.flows[n][crop]
-            photo += weight[..., None] * sample(view.image, flow)
-            matte += weight * sample(view.matte, flow)
-    face = warp.face[crop]
-    matte += face - matte * face
-    x = np.empty((CROP, CROP, N_CHANNELS), np.float32)
-    x[..., :3] = over(photo, matte, plate) / 127.5 - 1
-    x[..., 3:6] = mesh.draw_landmarks(target) / np.float32(127.5) - 1
-    x[..., 6:12] = warp.maps[crop]
-    x[..., 12] = matte
+            kernels.gather(view.image, view.matte, warp.flows[n], warp.weights[n], warp.first(box), moved)
+    return moved
+
+
+def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarray, box: Box = WHOLE) -> np.ndarray:
+    """The generator's input in a box of the crop, (h, w, 13) float32: colours -1..1, maps 0..1 (stretch -1..1), matte
+    0..1.
+
+    warp must cover the box; plate: (256, 256, 3) uint8, the background behind the person; target: (478, 3) px.
+    """
+    moved = moved_views(warp, views, box)
+    x = np.empty((*moved.shape[:2], N_CHANNELS), np.float32)
+    drawing = mesh.draw_landmarks(target)
+    first = (box[1], box[0])
+    kernels.assemble(moved, warp.face, plate, drawing, warp.ids, warp.table, warp.first(box), first, x)
     return x
