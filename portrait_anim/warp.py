@@ -59,7 +59,7 @@ class View:
 class Warp:
     """One frame's backward flow per view, over `frame` (x0, y0, x1, y1) in crop px; H = y1-y0, W = x1-x0.
 
-    flows: (V, H, W, 2) float32, where in the view (px of its crop) each pixel comes from; only where its weight is not 0.
+    flows: (V, H, W, 2) float32, where in the view (px of its crop) each pixel comes from, wherever its weight is not 0.
     weights: (V, H, W) float32, share of each view, sum 1. face: (H, W) float32, soft coverage of the face.
     ids: (H, W) int32 triangle of each pixel, -1 outside the mesh. table: (F+1, 6) float32, of each triangle: mouth
     interior, eye interior, ring depth, log stretch, facing, share of other views; the last row for -1.

@@ -1,0 +1,213 @@
+"""What was made fast gives what the simple way gives: compiled loops, the folded generator, the encoder's colours."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import CLIP, MONA_LISA, track
+
+from portrait_anim import mesh
+from portrait_anim.compose import compose_frame, paint_box, window
+from portrait_anim.encode import yuv420
+from portrait_anim.inference import folded
+from portrait_anim.motion import Retargeter
+from portrait_anim.networks import Generator, ModelConfig, Painting
+from portrait_anim.portrait import Portrait
+from portrait_anim.warp import CROP, UNSEEN, condition
+from portrait_anim.weights import load
+
+BOX = (48, 32, 240, 208)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """Portrait, target, warp, input, painting and pictures of one real frame in which the mirrored photo is used."""
+    portrait = Portrait.load(MONA_LISA)
+    targets = Retargeter(track(CLIP), portrait.views[0].landmarks)
+    target = next(t for t in (targets[i] for i in range(0, len(targets), 10)) if portrait.warper().warp(t).used(1))
+    warp = portrait.warper().warp(target)
+    x = condition(warp, portrait.views, portrait.plate, target, BOX)
+    rng = np.random.default_rng(0)
+    size = (BOX[3] - BOX[1], BOX[2] - BOX[0])
+    smooth = lambda channels: cv2.GaussianBlur(rng.normal(0, 6, (*size, channels)).astype(np.float32), (0, 0), 4)
+    painting = Painting(np.clip(0.5 + smooth(1), 0, 1).reshape(size), 4 * smooth(2), smooth(3))
+    flows = warp.flows.copy()
+    refined, added = paint_box(warp, portrait.views, portrait.plate, x, painting, BOX)
+    return portrait, target, warp, x, painting, flows, refined, added
+
+
+def bilinear(image: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """image (H, W[, C]) at px `at` (..., 2), rounded to 1/32 and replicated, in float64."""
+    fixed = np.floor(at.astype(np.float32) * 32 - np.float32(15.5)).astype(int)
+    (x, y), (right, lower) = np.moveaxis(fixed >> 5, -1, 0), np.moveaxis((fixed & 31) / 32, -1, 0)
+    pixel = lambda i, j: image[np.clip(i, 0, image.shape[0] - 1), np.clip(j, 0, image.shape[1] - 1)].astype(float)
+    extend = (...,) + (None,) * (image.ndim - 2)
+    right, lower = right[extend], lower[extend]
+    upper = pixel(y, x) * (1 - right) + pixel(y, x + 1) * right
+    return upper * (1 - lower) + (pixel(y + 1, x) * (1 - right) + pixel(y + 1, x + 1) * right) * lower
+
+
+def moved(portrait, warp, flows) -> np.ndarray:
+    """Colours and matte of all views in BOX, (h, w, 4)."""
+    i, j = warp.first(BOX)
+    part = np.s_[:, i : i + BOX[3] - BOX[1], j : j + BOX[2] - BOX[0]]
+    rgba = [np.dstack([v.image, v.matte]) for v in portrait.views]
+    return sum(w[..., None] * bilinear(a, f) for a, w, f in zip(rgba, warp.weights[part], flows[part]) if w.any())
+
+
+def test_flow_is_that_of_the_triangles_blurred_in_the_shell(frame):
+    portrait, target, warp, _, _, flows, *_ = frame
+    vertices = portrait.views[0].mesh.posed(target)
+    ids = mesh.rasterise(vertices, warp.frame)
+    x0, y0, x1, y1 = warp.frame
+    here = np.stack(np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5), -1)
+    shell = 1 - np.append(mesh.LABELS < mesh.RING, False)[ids].astype(float)
+    blur = lambda a: cv2.GaussianBlur(a, (0, 0), 3)
+    for n, view in enumerate(portrait.views):
+        m = mesh.triangle_maps(vertices, view.mesh.vertices)[0][ids].astype(float)
+        flow = np.stack([(m[..., :2] * here).sum(-1) + m[..., 4], (m[..., 2:4] * here).sum(-1) + m[..., 5]], -1)
+        smooth = blur((flow - here) * shell[..., None]) / np.maximum(blur(shell), 1e-3)[..., None]
+        expected = np.where(shell[..., None] > 0, here + smooth, flow)
+        used = warp.weights[n] > 0
+        assert used.any() and np.abs(flows[n] - expected)[used].max() < 2e-3  # px
+
+
+def test_input_and_refined_warp_are_those_of_plain_arithmetic(frame):
+    portrait, target, warp, x, painting, flows, refined, added = frame
+    x0, y0, x1, y1 = BOX
+    i, j = warp.first(BOX)
+    part = np.s_[i : i + y1 - y0, j : j + x1 - x0]
+    plate = portrait.plate[y0:y1, x0:x1].astype(float)
+    start = moved(portrait, warp, flows)
+    matte = start[..., 3] + warp.face[part] * (1 - start[..., 3])
+    over = lambda colour: (plate + matte[..., None] * (colour[..., :3] - plate)) / 127.5 - 1
+    drawing = mesh.draw_landmarks(target)[y0:y1, x0:x1] / 127.5 - 1
+    expected = np.dstack([over(start), drawing, warp.table[warp.ids[part]], matte])
+    assert np.abs(x - expected).max() < 1e-4
+    share = window(BOX)[..., None]
+    after = flows.copy()
+    after[:, part[0], part[1]] += painting.flow * share
+    used = [n for n in range(len(portrait.views)) if warp.used(n)]
+    assert np.abs(warp.flows[used] - after[used]).max() < 1e-4
+    again = over(moved(portrait, warp, warp.flows))
+    assert np.abs(refined - again).max() < 1e-4
+    painted = x[..., :3] + painting.delta
+    image = np.clip(painting.mask[..., None] * (again - painted) + painted, -1, 1)
+    assert np.abs(added - (image - again) * share).max() < 1e-4
+
+
+def test_frame_is_that_of_plain_arithmetic(frame):
+    portrait, _, warp, _, _, _, refined, added = frame
+    region, scale, origin = portrait.region, portrait.scale, portrait.sources[0].origin
+    height, width = region.hold.shape
+
+    def grow(small, corner, constant=False):
+        """A map of the crop's resolution over the region, float64; at 1/32 px."""
+        axes = []
+        for n, o, c, size in (
+            (height, origin[1], corner[1], small.shape[0]),
+            (width, origin[0], corner[0], small.shape[1]),
+        ):
+            at = np.round(((np.arange(n) + 0.5 - o) * scale - c - 0.5) * 32) / 32
+            axes.append((np.floor(at).astype(int), at - np.floor(at), size))
+        pad = (1, "constant") if constant else (1, "edge")
+        padded = np.pad(small.astype(float), [(1, 1), (1, 1)] + [(0, 0)] * (small.ndim - 2), pad[1])
+        (y, lower, rows), (x, right, columns) = axes
+        pixel = lambda i, j: padded[np.clip(i + 1, 0, rows + 1)][:, np.clip(j + 1, 0, columns + 1)]
+        extend = (...,) + (None,) * (small.ndim - 2)
+        lower, right = lower[:, None][extend], right[None][extend]
+        upper = pixel(y, x) * (1 - right) + pixel(y, x + 1) * right
+        return upper * (1 - lower) + (pixel(y + 1, x) * (1 - right) + pixel(y + 1, x + 1) * right) * lower
+
+    corner = warp.frame[:2]
+    picture, so_far = 0, 0
+    for n, source in enumerate(portrait.sources):
+        if not warp.used(n):
+            continue
+        at = grow(warp.flows[n], corner) / source.scale
+        if source.is_mirror:
+            at[..., 0] = CROP / source.scale - at[..., 0]
+        so_far = so_far + warp.weights[n]
+        among = warp.weights[n] / np.maximum(so_far, 1e-6)
+        share = grow(np.where(among > UNSEEN, among, 0), corner)[..., None]
+        picture = picture + share * (bilinear(source.rgba, at + source.origin) - picture)
+    background = (1 - grow(warp.face, corner)) * (1 - region.hold) * (1 - picture[..., 3] / 255)
+    picture = picture[..., :3] + background[..., None] * (region.plate - picture[..., :3])
+    much = cv2.GaussianBlur(np.clip(np.abs(added).max(-1) * 8 - 0.6, 0, 1), (0, 0), 1.0)
+    share = grow(much, BOX[:2], constant=True)[..., None]
+    picture += share * (grow((np.clip(refined, -1, 1) + 1) * 127.5, BOX[:2]) - picture)
+    picture = np.clip(picture + grow(added * 127.5, BOX[:2], constant=True), 0, 255)
+    x0, y0, x1, y1 = region.box
+    hold = region.hold[..., None]
+    expected = portrait.photo.astype(float)
+    expected[y0:y1, x0:x1] = picture + hold * (expected[y0:y1, x0:x1] - picture)
+    error = np.abs(compose_frame(portrait, warp, refined, added, BOX) - expected)
+    # A coordinate that falls on the other side of a 32nd moves its pixel by that much: rarely, and at edges only.
+    assert error.mean() < 0.3 and (error > 1.5).mean() < 1e-3 and error.max() < 32
+
+
+def test_kernels_work_where_no_cache_can_be_written():
+    code = """
+import numpy as np, numba.core.caching as caching
+caching.FunctionCache._impl_class._locator_classes = []
+from portrait_anim import kernels
+flow = np.zeros((3, 3, 2), np.float32)
+kernels.add_flow(np.ones((2, 2, 2), np.float32), np.full((2, 2), 0.5, np.float32), (1, 1), flow)
+assert flow.sum() == 4, flow
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("size", [(64, 96), (192, 160)])
+def test_folded_generator_is_the_same_function(size):
+    generator = load().generator
+    psi = torch.randn(1, sum(generator.coeffs)) * 0.2
+    x = torch.rand(2, 13, *size) * 2 - 1
+    with torch.inference_mode():
+        for one, two in zip(generator(x, psi), folded(generator)(x, psi)):
+            assert (one - two).abs().max() < 1e-4
+            assert one.std() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_generator_touches_no_values_on_the_way(dtype):
+    """On the meta device nothing has a value: whatever leaves the device, or depends on a value, fails here."""
+    with torch.device("meta"):
+        generator = folded(Generator(ModelConfig())).to(dtype)
+        x, e = torch.empty(2, 13, 192, 160, dtype=dtype), torch.empty(1, 256, dtype=dtype)
+    mask, flow, delta = generator(x, generator.projection(e))
+    assert [p.shape[1:] for p in (mask, flow, delta)] == [(c, 192, 160) for c in (1, 2, 3)]
+    assert all(p.device.type == "meta" and p.dtype == torch.float32 for p in (mask, flow, delta))
+
+
+@pytest.mark.parametrize("size", [(96, 128), (97, 131)])
+def test_encoder_gets_the_colours_of_hd_video(size):
+    frame = cv2.resize(cv2.imread(str(MONA_LISA))[200:500, 200:600, ::-1], size[::-1])
+    y, cb, cr = yuv420(frame)
+    r, g, b = np.moveaxis(frame.astype(float), -1, 0)
+    luma = 0.2126 * r + 0.7152 * g + 0.0722 * b
+    assert y.shape == size and np.abs(y - (16 + luma * 219 / 255)).max() < 1
+    half = lambda a: cv2.resize(
+        np.pad(a, [(0, s % 2) for s in size], "edge"), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA
+    )
+    for plane, colour, largest in ((cb, b, 1.8556), (cr, r, 1.5748)):
+        assert np.abs(plane - (128 + half(colour - luma) / largest * 224 / 255)).max() < 1.5
+
+
+@pytest.mark.slow
+def test_benchmark_finds_every_stage(tmp_path, short_clip):
+    bench = Path(__file__).parent.parent / "benchmarks" / "bench.py"
+    command = [sys.executable, str(bench), "--driver", str(short_clip), "--runs", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    columns = json.loads(done.stdout)["columns"]
+    assert list(columns) == ["mona_lisa, now", "1080 px, now"]
+    for report in columns.values():
+        assert report["frames"] == 12 and 0 < report["first frame s"] < 120
+        assert all(ms > 0 for ms in report["ms per frame"].values()), report
