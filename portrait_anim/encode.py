@@ -14,11 +14,12 @@ import uuid
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from .errors import InputError, OutputError
 from .outputs import NUMBER, check_output, pictures
-from .video import EXACT_SCALING, LOCAL_ONLY, describe, last_words, launch, read_log, stop, url, widen_pipe
+from .video import LOCAL_ONLY, describe, last_words, launch, read_log, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
 _MP4 = (".mp4", ".mov", ".m4v")
@@ -51,6 +52,7 @@ class VideoWriter:
         self.fps = Fraction(fps).limit_denominator(100_000)
         self.crf = crf
         self._as_pictures = self.path.suffix.lower() == ".png"
+        self._as_yuv = self.path.suffix.lower() in (*_MP4, ".webm")
         self.audio_from = audio_from if self.path.suffix.lower() in _SOUND else None
         self.audio_start = audio_start
         self.metadata = dict(metadata or {})
@@ -99,10 +101,11 @@ class VideoWriter:
         width, height = self.size
         if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
             raise ValueError(f"frame is {frame.shape} {frame.dtype}, the video ({height}, {width}, 3) uint8")
-        view = memoryview(np.ascontiguousarray(frame)).cast("B")
         try:
-            while view:
-                view = view[self._process.stdin.write(view) :]
+            for plane in yuv420(frame) if self._as_yuv else [frame]:
+                view = memoryview(np.ascontiguousarray(plane)).cast("B")
+                while view:
+                    view = view[self._process.stdin.write(view) :]
         except OSError as error:  # the encoder has gone; what it said is worth more than "broken pipe"
             stop(self._process)
             raise self._error(last_words(read_log(self._log))) from error
@@ -130,13 +133,11 @@ class VideoWriter:
         width, height = self.size
         suffix = self.path.suffix.lower()
         threads = str(min(8, os.cpu_count() or 1))  # more cost memory and gain little
-        # Convert with the matrix of HD video and say so in the file: without that, players guess.
-        yuv = (
-            f"scale=out_color_matrix=bt709:out_range=tv:flags={EXACT_SCALING},format=yuv420p,setsar=1,"
-            "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
-        )
+        # The file says which colours its numbers mean: without that, players guess.
+        yuv = "setsar=1,setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
         if suffix in _MP4:
-            # 1280x1280 on two cores: veryfast 29 frames/s, faster 19, medium 12, for 10-25 % smaller files.
+            # CPU per frame of the bundled example and size: superfast 6.3 ms, 4.5 MB; veryfast 6.6 ms, 1.3 MB;
+            # faster 11.4 ms, 1.4 MB.
             codec = ["-vf", yuv, "-c:v", "libx264", "-preset", "veryfast", "-crf", str(self.crf)]
         elif suffix == ".webm":
             # 1280x1280 on two cores: realtime 27 frames/s, good 7 at most.
@@ -156,7 +157,7 @@ class VideoWriter:
             codec += ["-f", "image2", "-start_number", "1"]
         output = f"file:{self.path.name}" if self._as_pictures else url(self._temporary)
         return [
-            *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"),
+            *("-f", "rawvideo", "-pix_fmt", "yuv420p" if self._as_yuv else "rgb24", "-s", f"{width}x{height}"),
             *("-r", f"{self.fps.numerator}/{self.fps.denominator}", "-i", "pipe:0"),
             *(*codec, "-threads", threads, *self._container(), "-y", output),
         ]
@@ -281,6 +282,27 @@ class VideoWriter:
 
     def _discard(self) -> None:
         _remove(self._temporary)
+
+
+# BT.709, the matrix of HD video, in the range 16..235: rows Y, Cb, Cr over R, G, B and 1.
+_BT709 = np.array(
+    [[0.2126, 0.7152, 0.0722, 0], [-0.114572, -0.385428, 0.5, 0], [0.5, -0.454153, -0.045847, 0]], np.float32
+)
+_BT709 *= np.array([[219], [224], [224]], np.float32) / 255
+_BT709[:, 3] = 16, 128, 128
+
+
+def yuv420(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Planes Y (H, W), Cb and Cr (half of that, rounded up) of a frame (H, W, 3) uint8 RGB.
+
+    Here, because ffmpeg's own exact conversion takes four times as long and needs twice the bytes through the pipe.
+    """
+    height, width = frame.shape[:2]
+    if height % 2 or width % 2:
+        frame = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    y, *chroma = cv2.split(cv2.transform(frame, _BT709))
+    cb, cr = (cv2.resize(c, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for c in chroma)
+    return y[:height, :width], cb, cr
 
 
 def _remove(path: Path) -> None:

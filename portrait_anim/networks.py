@@ -80,8 +80,10 @@ class Painting(NamedTuple):
     delta: Tensor  # (N, 3, H, W) in -2..2, to be added to the warped photo
 
 
-def conv(cin: int, cout: int, kernel: int = 3, stride=1, spectral=False, bias=True, gain=1.0) -> nn.Conv2d:
-    layer = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=bias)
+def conv(
+    cin: int, cout: int, kernel: int = 3, stride=1, spectral=False, bias=True, gain=1.0, kind=nn.Conv2d
+) -> nn.Conv2d:
+    layer = kind(cin, cout, kernel, stride, kernel // 2, bias=bias)
     nn.init.kaiming_uniform_(layer.weight, a=SLOPE)  # not normal_: on "meta" it takes a second
     layer.weight.data.mul_(gain)
     if bias:
@@ -97,6 +99,13 @@ def modulate(h: Tensor, psi: Tensor | None) -> Tensor:
     return torch.addcmul(shift, h, 1 + scale)
 
 
+class EnlargingConv(nn.Conv2d):
+    """A convolution of the image at twice its size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(upsample(x))
+
+
 class LeanBlock(nn.Module):
     """Our residual block: no normalisation, stride for pooling, modulated after the first convolution."""
 
@@ -104,13 +113,14 @@ class LeanBlock(nn.Module):
         super().__init__()
         self.resample = resample  # "", "down" or "up"
         self.n_coeff = 2 * cout if modulated else 0
-        self.conv1 = conv(cin, cout, stride=2 if resample == "down" else 1, spectral=spectral)
+        kind = EnlargingConv if resample == "up" else nn.Conv2d
+        self.conv1 = conv(cin, cout, stride=2 if resample == "down" else 1, spectral=spectral, kind=kind)
         self.conv2 = conv(cout, cout, spectral=spectral, gain=0.2)  # starts near the identity
         self.skip = conv(cin, cout, 1, spectral=spectral) if cin != cout else nn.Identity()
 
     def forward(self, x: Tensor, psi: Tensor | None = None) -> Tensor:
         h = F.leaky_relu(x, SLOPE)  # this and the skip commute with resampling: done where pixels are fewer
-        h = modulate(self.conv1(upsample(h) if self.resample == "up" else h), psi)
+        h = modulate(self.conv1(h), psi)
         h = self.conv2(F.leaky_relu_(h, SLOPE))
         x = self.skip(F.avg_pool2d(x, 2) if self.resample == "down" else x)
         return h.add_(upsample(x) if self.resample == "up" else x)
