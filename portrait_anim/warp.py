@@ -196,10 +196,8 @@ class Warper:
         weights = np.zeros((len(self.views), *ids.shape), np.float32)
         flows = np.zeros((len(self.views), *ids.shape, 2), np.float32)
         weights[0] = 1
-        stretch = []
+        stretch = np.zeros(self._facing.shape, np.float32)
         for n, view in enumerate(self.views):
-            maps, area = mesh.triangle_maps(vertices, view.mesh.vertices)
-            stretch.append(np.clip(np.log(np.maximum(area, 1e-2)), -3, 3) / 3)
             part = (0, 0, *ids.shape)  # rows and columns in which the view is used
             if n:
                 if share[n].max() <= UNSEEN:
@@ -209,11 +207,13 @@ class Warper:
                 some = np.s_[part[0] : part[2], part[1] : part[3]]
                 weights[n][some] = cv2.GaussianBlur(mask[some], (0, 0), _SHARE_BLUR)
                 weights[0][some] -= weights[n][some]
+            maps, area = mesh.triangle_maps(vertices, view.mesh.vertices)
+            stretch[n] = np.clip(np.log(np.maximum(area, 1e-2)), -3, 3) / 3
             self._fill_flow(ids, maps, shell_weight, part, flows[n])
         best = share[:, :-1].argmax(0)
         table = self._table.copy()  # frames are made in several threads
-        table[:-1, 3] = np.choose(best, stretch)
-        table[:-1, 4] = np.choose(best, self._facing)
+        each = np.arange(len(best))
+        table[:-1, 3], table[:-1, 4] = stretch[best, each], self._facing[best, each]
         table[:-1, 5] = 1 - share[0, :-1]
         # The face's own edge against the plate is softened: a hard maximum with the matte would be jagged.
         return Warp(self.frame, flows, weights, cv2.GaussianBlur(face, (0, 0), 1.0), ids, table)
