@@ -36,7 +36,7 @@ def test_help_is_quick_grouped_and_shows_defaults(tmp_path):
         "Seeing",
         "Run",
         "--skip-existing",
-        "animate mona_lisa.jpg --driver clip.mp4",
+        "animate mona.jpg --driver clip.mp4",
     ):
         assert word in done.stdout
     for default in ("relative", "1.0", "1280", "18", "still", "auto"):
