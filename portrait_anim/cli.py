@@ -10,14 +10,16 @@ from .errors import UsageError
 
 _HELP = """Bring a portrait to life: write a video in which it moves like the person in the driver clip.
 
-[bold]animate mona_lisa.jpg --driver clip.mp4[/bold]                 writes mona_lisa--clip.mp4
-[bold]animate grandma.jpg -d clip.mp4 -o grandma.mp4 --force[/bold]  replaces grandma.mp4
+[bold]animate mona.jpg --driver clip.mp4[/bold]              writes mona--clip.mp4
+[bold]animate mona.jpg -d clip.mp4 --preview[/bold]          a dozen frames first
 [bold]animate me.jpg -d clip.mp4 --start 2 --end 7.5 -o me.gif[/bold]
-[bold]animate me.jpg -d clip.mp4 --only eyes --only lips[/bold]      the head stays still
-[bold]animate *.jpg --each -d clip.mp4 -o out/[/bold]                out/PORTRAIT--clip.mp4 of every photo
+[bold]animate me.jpg -d clip.mp4 --only eyes --only lips[/bold]
+[bold]animate me.jpg -d clip.mp4 --compare -o me.mp4 -f[/bold]  replaces me.mp4
+[bold]animate *.jpg --each -d clip.mp4 -o out/[/bold]        a video of every portrait
+[bold]animate me.jpg -d a.mp4 -d b.mp4 -o '{driver}.mp4'[/bold]
 
-Exit codes: 0 done, 2 wrong usage, 3 input unusable, 4 output problem, 5 some of several outputs failed,
-130 interrupted.
+Exit codes: 0 done, 2 wrong usage, 3 input unusable, 4 output problem,
+5 some of several outputs failed, 130 interrupted. docs/messages.md explains every message.
 Only animate people who agreed to it, and say that the video is synthetic when you share it.
 """
 

@@ -101,7 +101,9 @@ class RayWorker:
             if error is None:
                 future.set_result(reply.result())
             else:
-                future.set_exception(WorkerLost(str(error)) if isinstance(error, RayActorError) else error)
+                future.set_exception(
+                    WorkerLost(str(error).splitlines()[0]) if isinstance(error, RayActorError) else error
+                )
 
         self._actor.run.remote(job).future().add_done_callback(pass_on)
         return future
@@ -166,9 +168,12 @@ def distribute(jobs: list[Job], start: Callable, workers: int, retries: int) -> 
     def give(worker) -> None:
         if job := queue.take(worker):
             running[worker.submit(job)] = worker, job
+        else:  # a Ray worker that still waits for its place may now get this one's
+            pool.remove(worker)
+            worker.close()
 
     try:
-        for worker in pool:
+        for worker in list(pool):
             give(worker)
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:

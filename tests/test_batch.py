@@ -1,5 +1,6 @@
 """`portrait-anim batch`: job files, resuming, lost workers, a Ray cluster on this machine."""
 
+import contextlib
 import csv
 import json
 import multiprocessing
@@ -137,7 +138,7 @@ def test_a_job_whose_worker_is_killed_is_tried_again(tmp_path):
     killed = []
 
     def kill_when_busy() -> None:
-        deadline = time.time() + 60
+        deadline = time.time() + 120
         while not list(tmp_path.glob(".x.partial-*")) and time.time() < deadline:
             time.sleep(0.05)
         for child in multiprocessing.active_children():
@@ -184,7 +185,7 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_unfinished(tmp_path):
     command = [sys.executable, "-m", "portrait_anim.tools", "batch", "jobs.csv", "--workers", "1"]
     listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
-    deadline = time.time() + 60
+    deadline = time.time() + 120
     while not list(tmp_path.glob("out/.x.partial-*")):
         assert process.poll() is None and time.time() < deadline, process.stderr.read()
         time.sleep(0.1)
@@ -204,27 +205,64 @@ def test_impossible_numbers_of_workers(tmp_path, clip):
 # ---------------------------------------------------------------- Ray
 
 
-@pytest.mark.slow
-def test_the_same_jobs_on_a_ray_cluster_of_two_machines(tmp_path, clip):
+@pytest.fixture(scope="module")
+def ray_address():
+    """A cluster of two nodes with one core each, all on this machine."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        cluster.add_node(num_cpus=1)
-        cluster.wait_for_nodes()
-        rows = [dict(images=image, driver=clip, max_size=128) for image in (ASTRONAUT, "bad.jpg", MONA_LISA)]
-        write_csv(tmp_path / "jobs.csv", *rows)
-        options = ["-o", "out/", "--ray", cluster.address, "--threads", "1"]
-        done = run_tool("batch", "jobs.csv", *options, cwd=tmp_path)
-        assert done.returncode == 5, done.stderr
-        assert "2 made, 0 were there already, 1 failed" in done.stdout, done.stderr
-        assert len(read_frames(tmp_path / "out/mona_lisa--short.mp4")) == 6
-        done = run_tool("batch", "jobs.csv", *options, cwd=tmp_path)
-        assert "0 made, 2 were there already, 1 failed" in done.stdout, done.stderr
-    finally:
-        cluster.shutdown()
-        ray.shutdown()
+    for attempt in range(3):  # Ray gives its own processes 30 s to start, which a busy machine may exceed
+        cluster = Cluster()
+        try:
+            for _ in range(2):
+                cluster.add_node(num_cpus=1)
+            cluster.wait_for_nodes()
+            break
+        except Exception:
+            cluster.shutdown()
+            if attempt == 2:
+                raise
+    yield cluster.address
+    cluster.shutdown()
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_the_same_jobs_on_a_ray_cluster_of_two_machines(tmp_path, clip, ray_address):
+    rows = [dict(images=image, driver=clip, max_size=128) for image in (ASTRONAUT, "bad.jpg", MONA_LISA)]
+    write_csv(tmp_path / "jobs.csv", *rows)
+    options = ["-o", "out/", "--ray", ray_address, "--threads", "1", "--workers", "3"]  # one waits for its place
+    done = run_tool("batch", "jobs.csv", *options, cwd=tmp_path)
+    assert done.returncode == 5, done.stderr
+    assert "2 made, 0 were there already, 1 failed" in done.stdout, done.stderr
+    assert len(read_frames(tmp_path / "out/mona_lisa--short.mp4")) == 6
+    done = run_tool("batch", "jobs.csv", *options, cwd=tmp_path)
+    assert "0 made, 2 were there already, 1 failed" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_a_job_whose_ray_worker_is_killed_is_tried_again(tmp_path, ray_address):
+    write_csv(tmp_path / "jobs.csv", dict(images=ASTRONAUT, driver=CLIP, output="x.mp4", max_size=128, end=3))
+    killed = []
+
+    def kill_when_busy() -> None:
+        deadline = time.time() + 240
+        while not list(tmp_path.glob(".x.partial-*")) and time.time() < deadline:
+            time.sleep(0.05)
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # ours alone works in this folder
+                ours = os.readlink(process / "cwd") == str(tmp_path)
+                if ours and (process / "cmdline").read_bytes().startswith(b"ray::Runner"):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed.append(process.name)
+
+    murderer = threading.Thread(target=kill_when_busy)
+    murderer.start()
+    done = run_tool("batch", "jobs.csv", "--ray", ray_address, "--threads", "1", cwd=tmp_path)
+    murderer.join()
+    assert len(killed) == 1
+    assert done.returncode == 0 and "1 made" in done.stdout, done.stderr
+    assert len(read_frames(tmp_path / "x.mp4")) == 75
 
 
 def test_no_cluster_at_the_address(tmp_path, clip):
