@@ -21,13 +21,14 @@ ROOT = Path(__file__).parent.parent
 
 def stages(portrait_path: Path, driver: Path, frames: int, precision: str) -> dict[str, float]:
     """Mean ms per frame of every stage."""
-    from portrait_anim.animator import TRACK_SIZE, painted_box
+    from portrait_anim.animator import painted_box
     from portrait_anim.compose import compose_frame, paint_box
+    from portrait_anim.drivers import TRACK_SIZE
     from portrait_anim.encode import VideoWriter
+    from portrait_anim.following import track_video
     from portrait_anim.motion import Retargeter
     from portrait_anim.painter import Painter
     from portrait_anim.portrait import Portrait
-    from portrait_anim.tracking import track_video
     from portrait_anim.video import FrameReader
     from portrait_anim.warp import condition
 
