@@ -5,18 +5,16 @@ differences from frame to frame, which compress well: about 0.6 KB a frame.
 """
 
 import io
-import os
-import uuid
 import zipfile
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError, OutputError, UsageError
+from .errors import InputError, UsageError
 from .following import MotionTrack
 from .mesh import N_LANDMARKS, face_height
-from .outputs import check_file
+from .outputs import check_file, write_whole
 from .video import MAX_FPS, MIN_FPS
 
 FORMAT = 1
@@ -53,16 +51,9 @@ def save_motion(path: Path, track: MotionTrack) -> None:
         "n_faces": np.int64(track.n_faces),
         "rest": np.zeros((0, 3)) if track.rest is None else track.rest.astype(np.float64),
     }
-    partial = path.with_name(f".{path.stem[:40]}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}.npz")
-    try:
-        try:
-            with open(partial, "wb") as file:
-                np.savez_compressed(file, **arrays)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); check the free disk space.") from error
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    write_whole(path, file.getvalue())
 
 
 def load_motion(path: str | Path) -> MotionTrack:
