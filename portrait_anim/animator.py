@@ -16,18 +16,21 @@ import numpy as np
 
 from . import weights as weights_file
 from .checks import portrait_warnings
+from .drivers import Driver, kind_of, load_driver
 from .encode import VideoWriter
 from .errors import UsageError, unknown
-from .motion import Retargeter, check_motion
-from .outputs import check_apart, check_output, check_preview, write_whole
+from .motion import MotionOptions, Retargeter
+from .motion_file import check_motion_output
+from .motion_file import save_motion as write_motion
+from .outputs import check_apart, check_output, check_preview, is_picture, write_whole
 from .overlays import Chosen, Comparison, contact_sheet, with_mesh
-from .tracking import MotionTrack, check_tracker, track_video
+from .timeline import Timeline, check_timeline
+from .tracking import check_tracker
 from .video import FrameReader
 from .warp import CROP, WHOLE, condition
 
 PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
 KEPT = 4  # portraits and drivers that stay in memory for the next output
-TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def painted_box(targets: Retargeter) -> tuple[int, int, int, int]:
 
 def default_output(image: str | Path, driver: str | Path) -> Path:
     """<portrait>--<driver>.mp4 in the current folder."""
+    driver = str(driver).replace("camera:", "camera")
     return Path(f"{Path(image).stem[:100]}--{Path(driver).stem[:100]}.mp4")  # a file's name has 255 bytes at most
 
 
@@ -71,16 +75,6 @@ class _Portraits:
     """The photos of one person, the first of them the canvas."""
 
     photos: list  # of Portrait
-    warnings: list[str]
-
-
-@dataclass
-class _Clip:
-    """A driver clip that was tracked. start: seconds into it, where its sound begins, too."""
-
-    track: MotionTrack
-    has_audio: bool
-    start: float
     warnings: list[str]
 
 
@@ -129,7 +123,7 @@ class Animator:
         self.threads = threads or cores()
         self._options = (weights, device, precision)
         self._painter = None
-        self._recent_portraits, self._recent_clips = _Recent(), _Recent()
+        self._recent_portraits, self._recent_drivers = _Recent(), _Recent()
 
     @property
     def painter(self):
@@ -150,12 +144,21 @@ class Animator:
         force: bool = False,
         face: int = 1,
         driver_face: int = 1,
-        tracker: str = "mediapipe",
+        tracker: str = "auto",
         motion: str = "relative",
         strength: float = 1.0,
+        head_strength: float = 1.0,
+        eyes_strength: float = 1.0,
+        lips_strength: float = 1.0,
         only: tuple[str, ...] = (),
+        mirror: bool = False,
+        max_turn: float = 40.0,
         smooth: bool = True,
         reference_frame: int | None = None,
+        speed: float = 1.0,
+        pingpong: bool = False,
+        loop: int = 1,
+        save_motion: str | Path | None = None,
         start: float | None = None,
         end: float | None = None,
         fps: float | None = None,
@@ -170,7 +173,8 @@ class Animator:
     ) -> Result:
         """Animate a portrait by a driver clip and write the video; the options are those of the command.
 
-        images: the portrait, then further photos of the same person. output: None for `default_output`.
+        images: the portrait, then further photos of the same person. driver: what `load_driver` takes. output: None
+        for `default_output`; a driver that is a single picture can give a single .png.
         preview: make only a contact sheet of a few frames, OUTPUT.preview.png.
         Raises PortraitAnimError, and leaves nothing behind, when something is wrong.
         """
@@ -183,17 +187,27 @@ class Animator:
         if not 0 <= crf <= 51:
             raise UsageError(f"--crf {crf} is out of range; choose 0 (lossless) to 51 (worst).")
         check_tracker(tracker)
-        check_motion(motion, strength, only)
-        if reference_frame is not None and reference_frame < 0:
-            raise UsageError(f"--reference-frame {reference_frame} is impossible; frames are counted from 0.")
+        still = kind_of(driver) == "image"  # its turn of the head is to be reached, not to be added to the portrait's
+        options = MotionOptions("absolute" if still else motion, strength, head_strength, eyes_strength, lips_strength,
+                                tuple(only), mirror, max_turn, smooth, reference_frame)  # fmt: skip
+        options.check()
+        check_timeline(speed, loop)
         if background not in ("still", "warp"):
             raise unknown("--background", background, ("still", "warp"))
         if face < 1 or driver_face < 1:
             raise UsageError("Faces are counted from 1, the largest.")
-        check = check_preview if preview else check_output
-        output = check(output if output is not None else default_output(images[0], driver), force)
+        retimed = speed != 1 or pingpong or loop > 1
+        if compare and (retimed or kind_of(driver) != "video"):
+            raise UsageError(
+                "--compare shows a video as it is: with another driver, --speed, --pingpong or --loop it cannot."
+            )
+        output = output if output is not None else default_output(images[0], driver)
+        output = check_preview(output, force) if preview else check_output(output, force, still)
         weights = self._options[0]
         check_apart(output, [*images, driver, *([] if weights is None else [weights])])
+        if save_motion is not None:
+            save_motion = check_motion_output(save_motion, force)
+            check_apart(save_motion, [*images, driver])
         if weights is not None:
             weights_file.check_file(weights)
         warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
@@ -202,7 +216,9 @@ class Animator:
         ready = time.perf_counter()
         if warm_up.done():
             warm_up.result()  # a bad device or weights file should not wait for the driver to be tracked
-        clip = self._clip(driver, driver_face, tracker, start, end, fps, progress)
+        clip = self._driver(driver, driver_face, tracker, start, end, fps, progress)
+        if save_motion is not None:
+            write_motion(save_motion, clip.track)
         tracked = time.perf_counter()
         painter = warm_up.result()
         warnings = portraits.warnings + clip.warnings
@@ -210,11 +226,17 @@ class Animator:
             warnings.append("No weights found: the photo is only warped; mouth interior and eyelids are not painted.")
 
         portrait = portraits.photos[0]
-        targets = Retargeter(clip.track, portrait.views[0].landmarks, motion, strength, only, reference_frame, smooth)
+        own = portrait.views[0].landmarks
+        targets = Retargeter(clip.track, own, options)
+        box = painted_box(targets)
         size, rate = portrait.photo.shape[1::-1], clip.track.fps
+        targets = Timeline(targets, float(rate), clip.track.cuts, speed, pingpong, loop, own if still else None)
+        single = is_picture(output) and not preview
         if preview:
             targets = Chosen(targets)
-        frames = self._frames(portraits.photos, targets, painter)
+        elif single:
+            targets = [targets[len(targets) - 1]]
+        frames = self._frames(portraits.photos, targets, box, painter)
         if show_mesh:
             frames = with_mesh(frames, targets, portrait)
         if compare:
@@ -227,8 +249,13 @@ class Animator:
             sheet = contact_sheet(frames, [f"frame {t}, {float(t / rate):.2f} s" for t in targets.numbers])
             size = sheet.shape[1::-1]
             write_whole(output, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+        elif single:
+            (picture,) = frames
+            write_whole(output, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
         else:
-            sound = driver if audio and clip.has_audio else None
+            sound = driver if audio and clip.has_audio and not retimed else None
+            if audio and clip.has_audio and retimed:
+                warnings.append(f"{driver}: its sound does not fit --speed, --pingpong or --loop and was left out.")
             tags = {
                 "comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."
             }
@@ -289,27 +316,12 @@ class Animator:
         progress(Progress("portrait", 0, len(images)))
         return self._recent_portraits.get((*map(_identity, images), face, max_size, background, tracker), read)
 
-    def _clip(self, driver, face, tracker, start, end, fps, progress) -> "_Clip":
-        def read() -> _Clip:
-            reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
-            with reader:
-                for state in track_video(reader, reader.fps, str(driver), face, tracker):
-                    if isinstance(state, MotionTrack):
-                        break
-                    progress(Progress("driver", state, reader.expected_frames))
-            warnings = []
-            if state.n_faces > 1 and face == 1:
-                warnings.append(
-                    f"{driver}: shows {state.n_faces} faces, followed the largest; --driver-face 2 is the next."
-                )
-            lost = state.lost_ranges()
-            if lost:
-                spans = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in lost[:8])
-                more = ", ..." if len(lost) > 8 else ""
-                warnings.append(f"{driver}: no face in frames {spans}{more}; the nearest pose was held.")
-            return _Clip(state, reader.info.has_audio, reader.start, warnings + reader.warnings)
-
-        return self._recent_clips.get((_identity(driver), face, tracker, start, end, fps), read)
+    def _driver(self, driver, face, tracker, start, end, fps, progress) -> Driver:
+        show = lambda done, total: progress(Progress("driver", done, total))
+        read = lambda: load_driver(driver, face, tracker, start, end, fps, show)
+        if kind_of(driver) == "camera":  # another recording every time
+            return read()
+        return self._recent_drivers.get((_identity(driver), face, tracker, start, end, fps), read)
 
     @staticmethod
     def _counted(frames: Iterator[np.ndarray], total: int, progress) -> Iterator[np.ndarray]:
@@ -317,13 +329,12 @@ class Animator:
             yield frame
             progress(Progress("frames", done, total))
 
-    def _frames(self, portraits: list, targets: Retargeter, painter) -> Iterator[np.ndarray]:
+    def _frames(self, portraits: list, targets, box, painter) -> Iterator[np.ndarray]:
         """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native
         code frees the GIL, and libraries that each used all cores for a frame would only wait for one another."""
         portrait = portraits[0]
         warper = portrait.warper()
         psi = painter.person([p.views[0] for p in portraits]) if painter else None
-        box = painted_box(targets)
         make = lambda t: _make_frame(portrait, warper, targets[t], painter, psi, box)
 
         workers = self.threads

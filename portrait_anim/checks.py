@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from .mesh import LEFT_EYE, MEAN_FACE, RIGHT_EYE, face_height
-from .motion import estimate_poses
+from .pose import estimate_poses
 
 SMALL_FACE = 80  # px, height of the landmarks' box; the networks see a face of about 120
 MAX_TURN = 35.0  # degrees to the side: the far cheek is hidden

@@ -32,6 +32,14 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+def _list_motions(value: bool) -> None:
+    if value:
+        from .motions import NAMES
+
+        print("\n".join(f"{name:12} {says}" for name, says in NAMES.items()))
+        raise typer.Exit
+
+
 @app.command(help=_HELP, no_args_is_help=True)
 def animate(
     images: Annotated[
@@ -42,7 +50,12 @@ def animate(
     ],
     driver: Annotated[
         list[str],
-        typer.Option("--driver", "-d", help="Clip whose head, eyes and mouth lead. Several give several outputs."),
+        typer.Option(
+            "--driver",
+            "-d",
+            help="Whose head, eyes and mouth lead: a video, a picture, a saved motion (.npz), a built-in one such as "
+            "nod or smile (--list-motions), or camera:0 (until --end or Ctrl-C). Several give several outputs.",
+        ),
     ],
     output: Annotated[
         str | None,
@@ -69,10 +82,11 @@ def animate(
     tracker: Annotated[
         str,
         typer.Option(
-            help="mediapipe, or face-alignment for faces it misses (slow; downloads its networks at first use).",
+            help="auto, mediapipe, or face-alignment for faces it misses (slow; downloads its networks at first use). "
+            "auto takes face-alignment when mediapipe finds nothing and the networks are there.",
             rich_help_panel="Faces",
         ),
-    ] = "mediapipe",
+    ] = "auto",
     motion: Annotated[
         str,
         typer.Option(
@@ -90,6 +104,39 @@ def animate(
         list[str] | None,
         typer.Option(help="Move only this part: head, face, eyes or lips. May be repeated.", rich_help_panel="Motion"),
     ] = None,
+    head_strength: Annotated[
+        float, typer.Option(help="As --strength, for the head alone; both multiply.", rich_help_panel="Motion")
+    ] = 1.0,
+    eyes_strength: Annotated[float, typer.Option(help="The same for eyes and brows.", rich_help_panel="Motion")] = 1.0,
+    lips_strength: Annotated[float, typer.Option(help="The same for mouth and jaw.", rich_help_panel="Motion")] = 1.0,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Move like the driver's mirror image.", rich_help_panel="Motion")
+    ] = False,
+    max_turn: Annotated[
+        float,
+        typer.Option(help="Degrees; larger turns of the head are bent softly towards it.", rich_help_panel="Motion"),
+    ] = 40.0,
+    speed: Annotated[
+        float, typer.Option(help="Motion this much faster: 0.5 is half as fast.", rich_help_panel="Motion")
+    ] = 1.0,
+    pingpong: Annotated[
+        bool, typer.Option("--pingpong", help="Forwards, then backwards.", rich_help_panel="Motion")
+    ] = False,
+    loop: Annotated[int, typer.Option(help="Show the motion so many times.", rich_help_panel="Motion")] = 1,
+    save_motion: Annotated[
+        str | None,
+        typer.Option(help="Also save the driver's motion to this .npz, for --driver.", rich_help_panel="Motion"),
+    ] = None,
+    list_motions: Annotated[
+        bool,
+        typer.Option(
+            "--list-motions",
+            callback=_list_motions,
+            is_eager=True,
+            help="Show the built-in motions.",
+            rich_help_panel="Motion",
+        ),
+    ] = False,
     smooth: Annotated[
         bool, typer.Option(help="Take the tracker's jitter out of the motion.", rich_help_panel="Motion")
     ] = True,
@@ -155,7 +202,8 @@ def animate(
         force=force, face=face, driver_face=driver_face, tracker=tracker, motion=motion, strength=strength,
         only=tuple(only or ()), smooth=smooth, reference_frame=reference_frame, start=start, end=end, fps=fps,
         max_size=max_size, background=background, audio=audio, crf=crf, compare=compare, preview=preview,
-        show_mesh=show_mesh,
+        show_mesh=show_mesh, head_strength=head_strength, eyes_strength=eyes_strength, lips_strength=lips_strength,
+        mirror=mirror, max_turn=max_turn, speed=speed, pingpong=pingpong, loop=loop, save_motion=save_motion,
     )  # fmt: skip
     reasons = {
         "it takes one output, not several": each or len(driver) > 1,

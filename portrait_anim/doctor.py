@@ -130,10 +130,11 @@ def _ray() -> tuple[bool | None, str]:
 
 def _speed(animator: Animator) -> tuple[bool, str]:
     """Frames of a synthetic portrait for about two seconds, by the code that renders real ones."""
+    from .animator import painted_box
+    from .following import MotionTrack
     from .mesh import MEAN_FACE
     from .motion import Retargeter
     from .portrait import Portrait
-    from .tracking import MotionTrack
 
     width, height = _SPEED_SIZE
     photo = np.random.default_rng(0).integers(60, 200, (height, width, 3), np.uint8)
@@ -147,7 +148,7 @@ def _speed(animator: Animator) -> tuple[bool, str]:
     track = MotionTrack(landmarks, _SPEED_SIZE, Fraction(25), np.ones(len(landmarks), bool))
     portrait = Portrait(photo, landmarks[0].astype(np.float64))
     targets = Retargeter(track, portrait.views[0].landmarks)
-    frames = animator._frames([portrait], targets, animator.painter)
+    frames = animator._frames([portrait], targets, painted_box(targets), animator.painter)
     for _ in range(2):  # the first ones are slow
         next(frames)
     begin, count = time.perf_counter(), 0

@@ -68,7 +68,7 @@ def reenact(pair: Pair, painter: Painter | None) -> tuple[np.ndarray, np.ndarray
     x = condition(warp, views, plate, target)
     painting = painter.paint(x, painter.person([canvas, *others])) if painter is not None else None
     refined, added = paint_box(warp, views, plate, x, painting)
-    return _to_uint8(x[..., :3]), _to_uint8(refined + added), x
+    return to_uint8(x[..., :3]), to_uint8(refined + added), x
 
 
 def reenact_paper(pair: Pair, networks) -> np.ndarray:
@@ -80,10 +80,11 @@ def reenact_paper(pair: Pair, networks) -> np.ndarray:
     with torch.inference_mode():
         e = networks.embedder(to_input(photos), to_input(drawings)).mean(0, keepdim=True)
         drawing = to_input([draw_landmarks(pair.shard.landmarks[pair.target])])
-        return _to_uint8(networks.generator(drawing, networks.generator.projection(e))[0].permute(1, 2, 0).numpy())
+        return to_uint8(networks.generator(drawing, networks.generator.projection(e))[0].permute(1, 2, 0).numpy())
 
 
-def _to_uint8(image: np.ndarray) -> np.ndarray:
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Colours -1..1 as 0..255."""
     return np.clip(np.round((image + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
@@ -93,7 +94,7 @@ class Meter:
     def __init__(self, shards: list[Shard]):
         self.net = FaceNet()
         self.tracker = MediaPipeTracker(max_faces=1)
-        self.mean = torch.cat([self._embed(s.image(0), s.landmarks[0]) for s in shards]).mean(0)
+        self.mean = torch.cat([self.embed(s.image(0), s.landmarks[0]) for s in shards]).mean(0)
 
     def __call__(self, image: np.ndarray, pair: Pair, mouth: np.ndarray) -> dict[str, float]:
         """mouth: (256, 256) bool, the inside of the mouth in the target's pose. Not measurable: NaN."""
@@ -111,13 +112,18 @@ class Meter:
             maps = [self.net.features(_to_tensor(i[cut])) for i in (image, target)]
             result[f"{name}_perceptual"] = feature_distance(*maps).item()
         result["ssim"] = structural_similarity(image, target, channel_axis=-1)
-        result["csim"] = centred_cosine(self._embed(image, points), self._embed(target, points), self.mean).item()
+        result["csim"] = self.likeness(self.embed(target, points), image, points)
         found = self.tracker.faces(image)
         result["akd"] = np.linalg.norm((found[0].landmarks - points)[:468, :2], axis=1).mean() if found else np.nan
         return {key: float(value) for key, value in result.items()}
 
+    def likeness(self, embedding: torch.Tensor, image: np.ndarray, landmarks: np.ndarray) -> float:
+        """Centred cosine of a picture's face with an embedding."""
+        return centred_cosine(self.embed(image, landmarks), embedding, self.mean).item()
+
     @torch.inference_mode()
-    def _embed(self, image: np.ndarray, landmarks: np.ndarray) -> torch.Tensor:
+    def embed(self, image: np.ndarray, landmarks: np.ndarray) -> torch.Tensor:
+        """Face embedding of a picture with its landmarks."""
         return self.net.embed(_to_tensor(face_chip(image, landmarks)))
 
 

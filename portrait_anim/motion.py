@@ -8,143 +8,122 @@ driver's pose changes is applied to the portrait's own pose.
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from .anatomy import (
+    CONTROLS,
+    EYES,
+    EYES_AND_BROWS,
+    JAW,
+    LIDS,
+    LIPS,
+    SPREAD,
+    fit,
+    gaze_of,
+    lid_gaps,
+    lip_gap,
+    mouth_width,
+    unfold,
+)  # fmt: skip
 from .errors import UsageError, unknown
-from .mesh import (
-    EDGES,
-    INNER_LIPS,
-    LEFT_EYE,
-    LEFT_IRIS,
-    MEAN_FACE,
-    N_LANDMARKS,
-    OUTER_LIPS,
-    OVAL,
-    RIGHT_EYE,
-    RIGHT_IRIS,
-    RIGID,
-    near,
-    openness,
-    similarity,
-)
-from .tracking import MotionTrack
+from .following import MotionTrack
+from .mesh import LEFT_EYE, MEAN_FACE, N_LANDMARKS, OUTER_LIPS, OVAL, RIGHT_EYE, RIGID, near, openness
+from .pose import Pose, canonical, estimate_poses, euler_angles, from_euler
+from .smoothing import one_euro, shots, soft_limit
 
 MOTIONS = ("relative", "absolute")
 PARTS = ("head", "face", "eyes", "lips")
 
-MAX_TURN = 40.0  # degrees; turns are compressed softly towards it, from 60 % of it on
-MAX_SHIFT = 0.6  # face heights; how far the head may leave its place, the same way
+MAX_SHIFT = 0.6  # face heights; how far the head may leave its place, see soft_limit
 MAX_ZOOM = 1.2  # factor; the same way
+ZOOM_NOISE = 0.008  # relative: smaller changes of the head's size are the tracker's, and fade
+MAX_OFFSET = 0.16  # face heights an expression moves a landmark; the same way
+MAX_LIPS = 1.0  # gap over the mouth's width; the same way
 
-# Facing points of the lids and of the inner lips: (upper, lower), from corner to corner.
-_LIDS = [
-    (RIGHT_EYE[:8:-1], RIGHT_EYE[1:8]),
-    (LEFT_EYE[1:8], LEFT_EYE[:8:-1]),
-]
-_LIPS = (INNER_LIPS[1:10], INNER_LIPS[:10:-1])
-_CLOSED_LIDS = 0.10  # gap over eye width that MediaPipe still sees in a closed eye
-_CLOSED_LIPS = 0.03  # gap over mouth width below which lips count as touching
-
-
-@dataclass
-class Pose:
-    """Rigid poses of T heads: p = scale * shape @ rotation^T + shift. (T,), (T, 3, 3), (T, 3)."""
-
-    scale: np.ndarray
-    rotation: np.ndarray
-    shift: np.ndarray
+# Lids whose gap is below this share of the usual, or of the eye's width, are shut: the rest is the tracker's guess.
+_SHUT_LIDS, _SHUT_GAP = 0.33, 0.085
+_SHUTTING = 0.2  # so much more of the usual gap, and lids are open as far as the driver's
+_MIN_LIDS, _MAX_LIDS = 0.03, 1.35  # of the portrait's own gap
+_CLOSED_LIPS = 0.02  # gap over the mouth's width below which lips are touching
+_LIP_GAIN = 2.0  # how much faster than the driver's a mouth that is open further may close
 
 
-def estimate_poses(landmarks: np.ndarray, shape: np.ndarray) -> Pose:
-    """Pose of each face (T, 478, 3) relative to a canonical shape (478, 3), from the rigid points."""
-    poses = [similarity(shape[RIGID], face[RIGID].astype(np.float64)) for face in landmarks]
-    return Pose(*(np.array(values) for values in zip(*poses)))
+@dataclass(frozen=True)
+class MotionOptions:
+    """How the driver's motion is taken over; names and defaults are those of `Animator.animate`.
 
-
-def canonical(landmarks: np.ndarray, pose: Pose) -> np.ndarray:
-    """Shapes (T, 478, 3) with the pose taken out, float32."""
-    shapes = np.empty(landmarks.shape, np.float32)
-    for t in range(len(landmarks)):  # one by one: a long clip must not be in memory several times
-        shapes[t] = (landmarks[t] - pose.shift[t]) @ pose.rotation[t] / pose.scale[t]
-    return shapes
-
-
-def soft_limit(value: np.ndarray, limit: float) -> np.ndarray:
-    """value (..., ) unchanged up to 60 % of limit, then bent towards it."""
-    start = 0.6 * limit
-    over = np.maximum(np.abs(value) - start, 0)
-    return np.sign(value) * (np.minimum(np.abs(value), start) + (limit - start) * np.tanh(over / (limit - start)))
-
-
-def one_euro(values: np.ndarray, fps: float, min_cutoff: float, beta: float) -> np.ndarray:
-    """Smooth values (T, ...) in time: the One-Euro filter (Casiez et al., CHI 2012), forwards and backwards.
-
-    Still values are smoothed at min_cutoff Hz, moving ones less, by beta Hz per unit/s. Both directions together
-    leave no delay.
+    motion: "relative" (changes from the reference frame, the one most like the portrait unless given) or "absolute"
+    (the driver's own turn of the head, expression from its most neutral frame). strength scales all motion; head,
+    eyes (with lids and brows) and lips (with the jaw) have factors of their own. only: any of PARTS, empty for all.
+    mirror: the portrait moves as the driver's mirror image. max_turn: degrees, see `soft_limit`.
     """
-    out = np.zeros(values.shape, np.float32)
-    for x, result in ((values, out), (values[::-1], out[::-1])):
-        previous, speed = x[0], np.zeros_like(x[0])
-        result[0] += previous / 2
-        for t in range(1, len(x)):
-            speed = speed + _blend(1.0, fps) * ((x[t] - x[t - 1]) * fps - speed)
-            previous = previous + _blend(min_cutoff + beta * np.abs(speed), fps) * (x[t] - previous)
-            result[t] += previous / 2
-    return out
 
+    motion: str = "relative"
+    strength: float = 1.0
+    head_strength: float = 1.0
+    eyes_strength: float = 1.0
+    lips_strength: float = 1.0
+    only: tuple[str, ...] = ()
+    mirror: bool = False
+    max_turn: float = 40.0
+    smooth: bool = True
+    reference_frame: int | None = None
 
-def _blend(cutoff, fps: float):
-    r = 2 * np.pi * cutoff / fps
-    return r / (r + 1)
+    def check(self) -> None:
+        """Raises UsageError for values that are not known or out of range."""
+        if self.motion not in MOTIONS:
+            raise unknown("--motion", self.motion, MOTIONS)
+        if odd := [part for part in self.only if part not in PARTS]:
+            raise unknown("--only", odd[0], PARTS)
+        for name in ("strength", "head_strength", "eyes_strength", "lips_strength"):
+            if not 0 <= (value := getattr(self, name)) <= 3:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(
+                    f"{option} {value:g} is out of range; choose 0 (no motion) to 3, 1 is the driver's own."
+                )
+        if not 1 <= self.max_turn <= 90:
+            raise UsageError(f"--max-turn {self.max_turn:g} is out of range; choose 1 to 90 degrees.")
+        if self.reference_frame is not None and self.reference_frame < 0:
+            raise UsageError(f"--reference-frame {self.reference_frame} is impossible; frames are counted from 0.")
 
-
-def check_motion(motion: str, strength: float, only: tuple[str, ...]) -> None:
-    """Raises UsageError for values that are not known or out of range."""
-    if motion not in MOTIONS:
-        raise unknown("--motion", motion, MOTIONS)
-    if odd := [part for part in only if part not in PARTS]:
-        raise unknown("--only", odd[0], PARTS)
-    if not 0 <= strength <= 3:
-        raise UsageError(f"--strength {strength:g} is out of range; choose 0 (no motion) to 3, 1 is the driver's own.")
+    @property
+    def moves_head(self) -> bool:
+        return not self.only or "head" in self.only
 
 
 class Retargeter:
     """Target landmarks for every frame of a track, on one portrait.
 
-    portrait: landmarks (478, 3) px, of whichever frame the targets are wanted in. motion: "relative" (changes from
-    the reference frame, the one most like the portrait unless given) or "absolute" (the driver's own turn of the
-    head, expression from its most neutral frame). strength scales all motion. only: any of PARTS, empty for all.
-    Raises UsageError for values outside that.
+    portrait: landmarks (478, 3) px, of whichever frame the targets are wanted in. Raises UsageError for impossible
+    options. reference_frame: the driver's frame that stands for the portrait as it is, None when the track brings
+    its own face at rest.
     """
 
-    def __init__(
-        self,
-        track: MotionTrack,
-        portrait: np.ndarray,
-        motion: str = "relative",
-        strength: float = 1.0,
-        only: tuple[str, ...] = (),
-        reference_frame: int | None = None,
-        smooth: bool = True,
-    ):
-        check_motion(motion, strength, only)
-        if reference_frame is not None and not 0 <= reference_frame < len(track):
-            raise UsageError(f"--reference-frame {reference_frame} is not in the driver; choose 0 to {len(track) - 1}.")
+    def __init__(self, track: MotionTrack, portrait: np.ndarray, options: MotionOptions = MotionOptions()):
+        options.check()
+        frame = options.reference_frame
+        if frame is not None and frame >= len(track):
+            raise UsageError(f"--reference-frame {frame} is not in the driver; choose 0 to {len(track) - 1}.")
+        if options.mirror:
+            track = track.mirrored()
         self._own_pose = estimate_poses(portrait[None], MEAN_FACE)
         self._own = canonical(portrait[None], self._own_pose)[0].astype(np.float64)
 
         pose = estimate_poses(track.landmarks, MEAN_FACE)
         shapes = canonical(track.landmarks, pose)
-        if reference_frame is None:
-            choose = self._best_frame if motion == "relative" else self._neutral_frame
-            reference_frame = choose(track, shapes, pose)
-        self.reference_frame = reference_frame
+        if frame is None and track.rest is None:
+            frame = (self._best_frame if options.motion == "relative" else self._neutral_frame)(track, shapes, pose)
+        self.reference_frame = frame
+        rest = (track.rest if frame is None else track.landmarks[frame])[None]
+        rest_pose = estimate_poses(rest, MEAN_FACE)
+        self._reference = canonical(rest, rest_pose)[0].astype(np.float64)
+        self._absolute = options.motion == "absolute"
+        self._set_pose(pose, rest_pose, track, options)
         fps = float(track.fps)
-        self._set_pose(pose, motion, strength, only, fps, smooth)
-        self._reference = shapes[self.reference_frame].astype(np.float64)
-        self._shapes = one_euro(shapes, fps, min_cutoff=3.0, beta=40.0) if smooth else shapes
-        self._strength = strength * self._part_weights(only)[:, None]
+        self._shapes = one_euro(shapes, fps, 3.5, 60.0, track.cuts) if options.smooth else shapes
+        self._own_lips = float(lip_gap(self._own))
+        self._set_lids_and_lips(shapes, track, options.smooth)
+        self._strength = self._part_strengths(options)[:, None]
         self._ratio = self._part_ratios()[:, None]
 
     def __len__(self) -> int:
@@ -152,8 +131,11 @@ class Retargeter:
 
     def __getitem__(self, t: int) -> np.ndarray:
         """Target landmarks (478, 3) of frame t."""
-        shape = self._expression(self._shapes[t].astype(np.float64))
-        return self._scale[t] * shape @ self._rotation[t].T + self._shift[t]
+        return self._scale[t] * self.shape(t) @ self._rotation[t].T + self._shift[t]
+
+    def shape(self, t: int) -> np.ndarray:
+        """The portrait's canonical shape (478, 3) with the driver's expression of frame t."""
+        return self._expression(self._shapes[t].astype(np.float64), self._lips[t], self._lids[t])
 
     def extent(self, margin: float) -> tuple[float, float, float, float]:
         """Box (x0, y0, x1, y1) that holds the face's oval, enlarged by `margin`, in every frame."""
@@ -176,7 +158,7 @@ class Retargeter:
         opening = openness(shapes)
         mouth = np.abs(opening - openness(self._own))[:, :2].sum(-1)
         calm = np.abs(opening - np.median(opening, 0))[:, 2:].sum(-1)
-        brows = shapes[:, _EYES_AND_BROWS]
+        brows = shapes[:, EYES_AND_BROWS]
         calm += 10 * np.abs(brows - np.median(brows, 0)).mean((1, 2))
         own = self._own_pose.rotation[0]
         angle = np.arccos(np.clip((np.einsum("tij,ij->t", pose.rotation, own) - 1) / 2, -1, 1))
@@ -189,44 +171,45 @@ class Retargeter:
 
     # ---------------------------------------------------------------- pose
 
-    def _set_pose(
-        self, pose: Pose, motion: str, strength: float, only: tuple[str, ...], fps: float, smooth: bool
-    ) -> None:
-        zero = self.reference_frame
-        still = bool(only) and "head" not in only
+    def _set_pose(self, pose: Pose, rest: Pose, track: MotionTrack, options: MotionOptions) -> None:
         own_scale, own_rotation = self._own_pose.scale[0], self._own_pose.rotation[0]
-        start = np.eye(3) if motion == "absolute" else pose.rotation[zero]
-        turns = np.stack([cv2.Rodrigues(r @ start.T)[0][:, 0] for r in pose.rotation])
-        zoom = np.log(pose.scale / pose.scale[zero])
-        centre = pose.scale[:, None] * (pose.rotation @ MEAN_FACE[RIGID].mean(0)) + pose.shift
-        shift = (centre - centre[zero]) / pose.scale[zero]  # face heights
-        if smooth:
-            turns, shift = one_euro(turns, fps, 1.5, 4.0), one_euro(shift, fps, 1.5, 4.0)
-            zoom = one_euro(zoom, fps, 0.3, 0.6)
-        if still:
-            turns, zoom, shift = turns * 0, zoom * 0, shift * 0
-        angle = np.linalg.norm(turns, axis=1, keepdims=True) * strength
-        bent = soft_limit(angle, np.radians(MAX_TURN)) / np.maximum(angle, 1e-9) * strength
-        base = np.eye(3) if motion == "absolute" and not still else own_rotation
-        self._rotation = np.stack([cv2.Rodrigues(v)[0] @ base for v in (turns * bent).astype(np.float64)])
-        self._scale = own_scale * np.exp(soft_limit(zoom * strength, np.log(MAX_ZOOM)))
+        start = 0.0 if self._absolute else euler_angles(rest.rotation)
+        turns = np.unwrap(euler_angles(pose.rotation), axis=0) - start
         middle = MEAN_FACE[RIGID].mean(0)
+        centre = lambda p: p.scale[:, None] * (p.rotation @ middle) + p.shift
+        zoom = np.log(pose.scale / rest.scale)
+        shift = (centre(pose) - centre(rest)) / rest.scale  # face heights
+        for a, b in shots(len(turns), track.cuts):
+            if self.reference_frame is not None and not a <= self.reference_frame < b:
+                # Another shot has another camera: where and how large it shows the head says nothing.
+                zoom[a:b] -= np.median(zoom[a:b])
+                shift[a:b] -= np.median(shift[a:b], 0)
+        if options.smooth:
+            fps = float(track.fps)
+            turns, shift = (one_euro(x, fps, 2.5, 6.0, track.cuts) for x in (turns, shift))
+            zoom = one_euro(zoom, fps, 0.3, 0.6, track.cuts)
+        zoom = zoom**3 / (zoom**2 + ZOOM_NOISE**2)
+        strength = options.strength * options.head_strength if options.moves_head else 0.0
+        angle = np.linalg.norm(turns, axis=1, keepdims=True) * strength
+        bent = soft_limit(angle, np.radians(options.max_turn)) / np.maximum(angle, 1e-9) * strength
+        base = 0.0 if self._absolute and options.moves_head else euler_angles(own_rotation[None])
+        self._rotation = from_euler(base + (turns * bent).astype(np.float64))
+        self._scale = own_scale * np.exp(soft_limit(zoom * strength, np.log(MAX_ZOOM)))
         place = own_scale * (own_rotation @ middle) + self._own_pose.shift[0]
         place = place + own_scale * soft_limit(shift * strength, MAX_SHIFT)
         self._shift = place - self._scale[:, None] * (self._rotation @ middle)
 
     # ---------------------------------------------------------------- expression
 
-    def _part_weights(self, only: tuple[str, ...]) -> np.ndarray:
-        """How much of the driver's expression each landmark takes (478,), 0..1."""
-        if not only or "face" in only:
-            return np.ones(N_LANDMARKS)
-        weight = np.zeros(N_LANDMARKS)
-        if "eyes" in only:
-            weight = np.maximum(weight, near(_EYES_AND_BROWS, 0.06))
-        if "lips" in only:
-            weight = np.maximum(weight, near(OUTER_LIPS, 0.12))
-        return weight
+    def _part_strengths(self, options: MotionOptions) -> np.ndarray:
+        """How much of the driver's expression each landmark takes, (478,)."""
+        eyes, lips = near(EYES_AND_BROWS, 0.06), near(OUTER_LIPS, 0.12)
+        taken = np.ones(N_LANDMARKS)
+        if options.only and "face" not in options.only:
+            taken = np.maximum(eyes * ("eyes" in options.only), lips * ("lips" in options.only))
+        for part, strength in ((eyes, options.eyes_strength), (lips, options.lips_strength)):
+            taken = taken * (1 + part * (strength - 1))
+        return taken * options.strength
 
     def _part_ratios(self) -> np.ndarray:
         """Size of the portrait's parts over the driver's, smoothly over the face (478,)."""
@@ -236,57 +219,61 @@ class Retargeter:
         lips, right_eye, left_eye = part(61, 291), part(33, 133), part(362, 263)
         for points, size, reach in ((OUTER_LIPS, lips, 0.1), (RIGHT_EYE, right_eye, 0.05), (LEFT_EYE, left_eye, 0.05)):
             ratio += near(points, reach) * (size - 1)
-        ratio[RIGHT_IRIS], ratio[LEFT_IRIS] = right_eye, left_eye
         return ratio
 
-    def _expression(self, driver: np.ndarray) -> np.ndarray:
+    def _set_lids_and_lips(self, shapes: np.ndarray, track: MotionTrack, smooth: bool) -> None:
+        """The driver's lids (T, 2) and lips (T,) as gaps of the portrait's: lids as a share of its own, lips over the
+        mouth's width. They are taken before the shapes are smoothed: a blink is over in three frames."""
+        reference = np.maximum(lid_gaps(self._reference), 0.05)
+        lids, lips = lid_gaps(shapes) / reference, lip_gap(shapes)
+        if smooth:
+            lids, lips = (one_euro(x, float(track.fps), 2.5, 12.0, track.cuts) for x in (lids, lips))
+        shut = np.clip(_SHUT_GAP / reference, _SHUT_LIDS, 0.6)
+        self._lids = np.where(lids < shut + _SHUTTING, (lids - shut) * (1 + shut / _SHUTTING), lids)
+        self._lids = np.clip(self._lids, _MIN_LIDS, _MAX_LIDS)
+        own, rest = lip_gap(self._own), lip_gap(self._reference)
+        if track.rest is not None and not self._absolute:
+            self._lips = np.maximum(own + lips - rest, 0)  # only what changes: a smile stays one
+            return
+        # Closed when the driver's are, the portrait's own at the reference; from there a mouth that is open further
+        # closes faster than the driver's, and one that is open less opens faster until it is open as far.
+        slope = np.clip(own / np.maximum(rest - _CLOSED_LIPS, 1e-6), 0, _LIP_GAIN)
+        knee = np.maximum(rest, _CLOSED_LIPS + own / _LIP_GAIN)
+        below = slope * (np.clip(lips, _CLOSED_LIPS, knee) - _CLOSED_LIPS)
+        over = np.maximum(lips - knee, 0)
+        self._lips = np.maximum(below + over, np.where(lips > knee, np.minimum(lips, own + _LIP_GAIN * over), 0))
+
+    def _expression(self, driver: np.ndarray, lips: float, lids: np.ndarray) -> np.ndarray:
         """The portrait's canonical shape with the driver's expression, (478, 3)."""
-        shape = self._own + (driver - self._reference) * self._ratio * self._strength
+        offsets = (driver - self._reference) * self._ratio * self._strength
+        size = np.linalg.norm(offsets, axis=1, keepdims=True)
+        offsets *= soft_limit(size, MAX_OFFSET) / np.maximum(size, 1e-9)
+        shape = self._own + fit(self._own, unfold(self._own, offsets))
+        lips = self._own_lips + (lips - self._own_lips) * self._strength[13, 0]
+        lips = float(soft_limit(max(lips, 0), MAX_LIPS))
+        shape += (lips - lip_gap(shape)) * mouth_width(shape) * JAW * (self._strength > 0)
         corrections = np.zeros_like(shape)
-        for upper, lower in _LIDS:
-            self._close_lids(shape, corrections, driver, upper, lower)
-        self._meet_lips(shape, corrections, driver)
-        moved = np.flatnonzero(corrections.any(1))
-        if len(moved):  # what lies around lids and lips comes along
-            shape[:468] += _SPREAD[:, moved] @ corrections[moved]
-        return shape
-
-    def _close_lids(self, shape, corrections, driver, upper, lower) -> None:
-        """Set the gap of the lids as a share of the portrait's own: shut when the driver's eye is shut."""
-        eye_width = lambda face: np.linalg.norm(face[upper[0]] - face[upper[-1]])
-        gap = lambda face: np.linalg.norm((face[upper] - face[lower])[:, :2], axis=1).mean() / eye_width(face)
-        opening = (gap(driver) - _CLOSED_LIDS) / max(gap(self._reference) - _CLOSED_LIDS, 0.05)
-        opening = 1 + (np.clip(opening, 0, 1.35) - 1) * self._strength[upper[3], 0]
-        wanted = (self._own[upper] - self._own[lower]) * np.clip(opening, 0.03, 1.35)
-        corrections[upper] += shape[lower] + wanted - shape[upper]
-
-    def _meet_lips(self, shape, corrections, driver) -> None:
-        """Lips never cross, and touch when the driver's touch."""
-        upper, lower = _LIPS
-        mouth = np.linalg.norm(driver[78] - driver[308])
-        contact = np.clip((driver[lower] - driver[upper])[:, 1].mean() / (mouth * _CLOSED_LIPS), 0, 1)
-        contact = 1 + (contact - 1) * min(1.0, self._strength[13, 0])
+        for (upper, lower), opening in zip(LIDS, lids):
+            opening = 1 + (opening - 1) * self._strength[upper[3], 0]
+            wanted = (self._own[upper] - self._own[lower]) * np.clip(opening, _MIN_LIDS, _MAX_LIDS)
+            corrections[upper] += shape[lower] + wanted - shape[upper]
+        upper, lower = LIPS  # they never cross, and touch where the whole mouth is closed
         gap = shape[lower] - shape[upper]
-        wanted = gap * contact
+        wanted = gap * np.clip(lips / max(min(self._own_lips, _CLOSED_LIPS), 1e-6), 0, 1)
         wanted[:, 1] = np.maximum(wanted[:, 1], 0)
         corrections[upper] -= (wanted - gap) / 2
         corrections[lower] += (wanted - gap) / 2
+        moved = np.flatnonzero(corrections.any(1))
+        if len(moved):  # what lies around lids and lips comes along
+            shape[:468] += SPREAD[:, moved] @ corrections[moved]
+        shape = self._own + fit(self._own, unfold(self._own, shape - self._own, held=CONTROLS), least=0.02)
+        self._look(shape, driver)
+        return shape
 
-
-def _spread() -> np.ndarray:
-    """(468, 478): share of a correction at one landmark that each face point takes, 1 on itself."""
-    distance = np.linalg.norm(MEAN_FACE[:468, None] - MEAN_FACE[None], axis=-1)
-    share = np.exp(-((distance / 0.02) ** 2) / 2)
-    controls = np.concatenate([np.concatenate(pair) for pair in (*_LIDS, _LIPS)])
-    share[controls] = 0  # a control point takes its own correction only
-    share /= np.maximum(share[:, controls].sum(1, keepdims=True), 1)
-    share[controls, controls] = 1
-    return share
-
-
-_EYES_AND_BROWS = np.unique(
-    np.concatenate(
-        [RIGHT_EYE, LEFT_EYE, EDGES["right_brow"].ravel(), EDGES["left_brow"].ravel(), RIGHT_IRIS, LEFT_IRIS]
-    )
-)
-_SPREAD = _spread()
+    def _look(self, shape: np.ndarray, driver: np.ndarray) -> None:
+        """Turn both eyes as the driver's turn: irises keep their form and move by shares of the eye's width."""
+        turn = np.mean([gaze_of(driver, *eye) - gaze_of(self._reference, *eye) for eye in EYES], 0)
+        for corners, iris in EYES:
+            width = np.linalg.norm(self._own[corners[0]] - self._own[corners[1]])
+            moved = shape[corners].mean(0) - self._own[corners].mean(0)
+            shape[iris] = self._own[iris] + moved + turn * width * self._strength[iris[0], 0]

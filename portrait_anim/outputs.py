@@ -4,6 +4,8 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import OutputError, UsageError
@@ -13,17 +15,24 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm")
 NUMBER = re.compile(r"%0?([0-9]*)d")  # of a PNG picture in its name
 
 
-def check_output(path, force: bool = False) -> Path:
+def check_output(path, force: bool = False, picture: bool = False) -> Path:
     """Say early whether a result could be written to `path`, without doing any work.
 
     Returns the absolute path to write to; for PNG pictures the pattern of their names (`frames/%05d.png`).
-    PNG pictures are meant by `out_%05d.png`, and by any name that ends in "/", has no suffix or is a folder.
+    PNG pictures are meant by `out_%05d.png`, and by any name that ends in "/", has no suffix or is a folder. With
+    `picture` a plain name.png is one picture.
 
     Raises UsageError for an unknown suffix or no name at all, OutputError when there is something already (unless
     `force`), the name is that of a folder, or the folder is missing or not writable.
     """
+    with _odd_names(path):
+        return _check(path, os.fspath(path), force, picture)
+
+
+@contextmanager
+def _odd_names(path) -> Iterator[None]:
     try:
-        return _check(path, os.fspath(path), force)
+        yield
     except (OSError, RuntimeError, ValueError) as error:  # names too long, circles of links, a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{path}: cannot be written ({reason}); give another name.") from error
@@ -54,13 +63,13 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def check_apart(output: Path, sources: list) -> None:
     """Raises OutputError when the output would replace one of the inputs, by whatever name."""
-    replaced = pictures(output) if NUMBER.search(output.name) and output.suffix.lower() == ".png" else [output]
+    replaced = pictures(output) if output.suffix.lower() == ".png" and not is_picture(output) else [output]
     for source in sources:
         if any(os.path.exists(source) and os.path.exists(file) and os.path.samefile(source, file) for file in replaced):
             raise OutputError(f"{output}: would replace the input {source}; give the output another name.")
 
 
-def _check(path, text: str, force: bool) -> Path:
+def _check(path, text: str, force: bool, picture: bool) -> Path:
     target = Path(text)
     suffix = target.suffix.lower()
     named_folder = _names_folder(text)
@@ -68,19 +77,30 @@ def _check(path, text: str, force: bool) -> Path:
     if text.strip() in ("", "-") or (not named_folder and (text.endswith(".") or only_suffix)):
         raise UsageError(f"'{text}' is no name for an output; use {FORMATS}.")
     pattern = pictures_pattern(text)
-    if pattern is not None:
+    if pattern is not None and not (picture and is_picture(pattern)):
         return _check_pattern(path, pattern, force)
-    if suffix not in (*VIDEO_SUFFIXES, ".gif"):
+    if suffix not in (*VIDEO_SUFFIXES, ".gif", ".png"):
         raise UsageError(f"{path}: unknown kind of output {suffix}; use {FORMATS}.")
-    target = target.resolve()
-    mode = mode_of(target)
-    if mode and not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "not an ordinary file"
-        raise OutputError(f"{path}: is {kind}; give the name of a file.")
-    if mode and not force:
-        raise OutputError(f"{path}: exists already; use --force to replace it, or another name.")
-    _check_folder(path, target.parent)
-    return target
+    return check_file(path, force)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a name is that of a single PNG picture."""
+    return path.suffix.lower() == ".png" and "%" not in path.name
+
+
+def check_file(path, force: bool = False) -> Path:
+    """`check_output` for a single file of any kind."""
+    with _odd_names(path):
+        target = Path(path).resolve()
+        mode = mode_of(target)
+        if mode and not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not an ordinary file"
+            raise OutputError(f"{path}: is {kind}; give the name of a file.")
+        if mode and not force:
+            raise OutputError(f"{path}: exists already; use --force to replace it, or another name.")
+        _check_folder(path, target.parent)
+        return target
 
 
 def pictures_pattern(text: str) -> Path | None:
@@ -100,7 +120,10 @@ def _names_folder(text: str) -> bool:
 def _check_pattern(path, target: Path, force: bool) -> Path:
     """`check_output` for PNG pictures. Their folder may be missing, the one around it not."""
     if target.name.count("%") != 1 or not NUMBER.search(target.name):
-        raise UsageError(f"{path}: one PNG cannot hold a video; use a folder name such as frames/, or out_%05d.png.")
+        raise UsageError(
+            f"{path}: one PNG cannot hold a video (only what a picture as driver gives); use a folder name such as "
+            "frames/, or out_%05d.png."
+        )
     folder = target.parent.resolve()
     if not force and pictures(folder / target.name):
         raise OutputError(f"{path}: pictures of that name exist already; use --force to replace them.")

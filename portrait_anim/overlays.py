@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
+from .following import MotionTrack
 from .mesh import EDGES, N_LANDMARKS, TRIANGLES
 from .motion import Retargeter
 from .portrait import Portrait
-from .tracking import MotionTrack
 from .video import FrameReader
 
 SHEET_FRAMES = 12  # of a preview: two thirds evenly spread, the others the most different ones
@@ -95,7 +95,6 @@ class Chosen:
     def __init__(self, targets: Retargeter, count: int = SHEET_FRAMES):
         self._targets = targets
         self.numbers = choose_frames(np.stack([targets[t] for t in range(len(targets))]), count)
-        self.extent = targets.extent
 
     def __len__(self) -> int:
         return len(self.numbers)

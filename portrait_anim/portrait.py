@@ -10,7 +10,7 @@ import numpy as np
 from . import layers
 from .errors import InputError, UsageError
 from .mesh import HeadMesh
-from .tracking import find_faces
+from .tracking import find_faces, no_face_advice
 from .warp import CROP, View, Warper
 
 HEAD_SQUARE = 2.1  # side of the crop in heights of the landmarks' box: the whole head, hair, top of the shoulders
@@ -169,7 +169,7 @@ class Portrait:
         face: int = 1,
         max_size: int = 1280,
         background: str = "still",
-        tracker: str = "mediapipe",
+        tracker: str = "auto",
     ) -> "Portrait":
         """Load a photo and find its face: 1 is the largest, 2 the next. Raises InputError or UsageError."""
         whole = fit_size(load_photo(path), SEARCH_SIZE)
@@ -177,7 +177,8 @@ class Portrait:
         faces = find_faces(whole, tracker) if min(whole.shape[:2]) >= MIN_FACE else []
         if not faces:
             raise InputError(
-                f"{path}: no face found; use a photo that shows one face clearly, not too small or turned away."
+                f"{path}: no face found; use a photo that shows one face clearly, not too small or turned away"
+                f"{no_face_advice(tracker)}."
             )
         if face > len(faces):
             raise UsageError(

@@ -214,8 +214,18 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for evaluation.json, evaluation.md, contact-sheet.png.")
     ] = None,
+    cross: Annotated[
+        bool,
+        typer.Option("--cross", help="Motion from one person to another: blinks, lips, gaze, pose, jitter, likeness."),
+    ] = False,
 ) -> None:
-    """Measure weights on people never trained on: still photo, mesh warp alone, the model."""
+    """Measure weights on people never trained on: still photo, mesh warp alone, the model; or, with --cross, motion."""
+    if cross:
+        from . import evaluate_cross
+
+        step = lambda done, total: say(f"{done} of {total} pairs")
+        print(evaluate_cross.to_markdown(evaluate_cross.evaluate_cross(shards, weights, out, progress=step)))
+        return
     from .evaluate import evaluate as measure
     from .evaluate import to_markdown
 

@@ -1,20 +1,18 @@
-"""Find faces and their landmarks, in photos and along videos."""
+"""Find faces and their landmarks in pictures."""
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from .errors import InputError, UsageError, unknown
+from .errors import InputError, unknown
 
-TRACKERS = ("mediapipe", "face-alignment")
+TRACKERS = ("auto", "mediapipe", "face-alignment")
 MAX_FACES = 6
-HOLD_SECONDS = 0.5  # a lost face keeps its last pose this long before and after it is sought
 
 
 @dataclass(frozen=True)
@@ -128,25 +126,47 @@ def check_tracker(tracker: str) -> None:
         raise unknown("--tracker", tracker, TRACKERS)
 
 
-def find_faces(image: np.ndarray, tracker: str = "mediapipe") -> list[Face]:
+def has_face_alignment() -> bool:
+    """Whether the networks of face-alignment were downloaded before: "auto" does not download anything unasked."""
+    home = os.environ.get("TORCH_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "torch"
+    )
+    folder = os.path.join(home, "hub", "checkpoints")
+    there = os.listdir(folder) if os.path.isdir(folder) else []
+    return all(any(name.startswith(net) for name in there) for net in ("s3fd", "3DFAN4", "depth"))
+
+
+def no_face_advice(tracker: str) -> str:
+    """What else to try when no face was found, as the end of a sentence."""
+    if tracker == "auto" and not has_face_alignment():
+        return ", or try --tracker face-alignment, which downloads its networks once"
+    return ", or try --tracker face-alignment" if tracker == "mediapipe" else ""
+
+
+def find_faces(image: np.ndarray, tracker: str = "auto") -> list[Face]:
     """All faces of a photo (H, W, 3) uint8 RGB, largest first; [] without one.
+
+    "auto" asks MediaPipe first, and face-alignment when that finds nothing and its networks are there.
 
     MediaPipe's detector sees an image in 128 px and misses small faces. So the photo is searched whole and in
     overlapping tiles of half its size, and when that finds nothing in ever smaller tiles and with less certainty.
     """
     if tracker == "face-alignment":
         return FaceAlignmentTracker().faces(image)
+    if tracker == "auto":
+        found = find_faces(image, "mediapipe")
+        return found if found or not has_face_alignment() else find_faces(image, "face-alignment")
     for parts, min_confidence in (((1, 2), 0.5), ((4,), 0.5), ((8,), 0.5), ((1, 2), 0.2)):
-        tracker = MediaPipeTracker(min_confidence=min_confidence)
+        mesh = MediaPipeTracker(min_confidence=min_confidence)
         try:
             found: list[Face] = []
             for tile in (t for count in parts for t in _tiles(image.shape, count)):
-                for face in tracker.faces(image[tile]):
+                for face in mesh.faces(image[tile]):
                     moved = Face(face.landmarks + (tile[1].start, tile[0].start, 0))
                     if all(np.linalg.norm(moved.centre - f.centre) > 0.8 * f.size for f in found):
                         found.append(moved)
         finally:
-            tracker.close()
+            mesh.close()
         if found:
             return sorted(found, key=lambda f: -f.size)
     return []
@@ -163,85 +183,3 @@ def _tiles(shape: tuple, parts: int) -> list[tuple[slice, slice]]:
         for y in {k * height // 2 for k in steps}
         for x in {k * width // 2 for k in steps}
     ]
-
-
-@dataclass
-class MotionTrack:
-    """The driver's landmarks along time.
-
-    landmarks: (T, 478, 3) float32, px of frames of `size` (width, height). fps: exact. found: (T,) bool, False where
-    the face was lost and its landmarks are held or interpolated.
-    """
-
-    landmarks: np.ndarray
-    size: tuple[int, int]
-    fps: Fraction
-    found: np.ndarray
-    n_faces: int = 1  # in the first frame that shows any
-
-    def __len__(self) -> int:
-        return len(self.landmarks)
-
-    def lost_ranges(self) -> list[tuple[int, int]]:
-        """First and last frame (counted from 0) of every stretch without a face."""
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], ~self.found, [0]])))
-        return [(int(a), int(b) - 1) for a, b in edges.reshape(-1, 2)]
-
-
-def track_video(
-    frames: Iterable[np.ndarray], fps: Fraction, name: str, face: int = 1, tracker: str = "mediapipe"
-) -> Iterator[MotionTrack | int]:
-    """Follow one face through frames (H, W, 3) uint8 RGB: yields the number of frames done, then the MotionTrack.
-
-    face: 1 is the largest in the first frame that shows any, 2 the next. Raises InputError when no frame shows it.
-    """
-    slow = FaceAlignmentTracker() if tracker == "face-alignment" else None
-    search = slow or MediaPipeTracker()
-    follow: Tracker | None = None
-    points: list[np.ndarray | None] = []
-    last, size, n_faces = None, (0, 0), 0
-    try:
-        for image in frames:
-            size = image.shape[1::-1]
-            if follow is None:
-                found = search.faces(image) or ([] if points else find_faces(image, tracker))
-                if found:
-                    if face > len(found):
-                        shows = f"only {len(found)} face{'s'[: len(found) > 1]}"
-                        raise UsageError(
-                            f"{name}: --driver-face {face} was asked for, but frame {len(points)} shows {shows}."
-                        )
-                    n_faces = len(found)
-                    last = found[face - 1]
-                    follow = slow or MediaPipeTracker(video=True, max_faces=1 if len(found) == 1 else MAX_FACES)
-            here = None
-            if follow is not None:
-                near = [f for f in follow.faces(image) if np.linalg.norm(f.centre - last.centre) < 1.5 * last.size]
-                here = min(near, key=lambda f: np.linalg.norm(f.centre - last.centre), default=None)
-                last = here or last
-            points.append(None if here is None else here.landmarks.astype(np.float32))
-            yield len(points)
-    finally:
-        for used in {search, follow} - {None}:
-            used.close()
-    if not any(p is not None for p in points):
-        raise InputError(
-            f"{name}: no face found in any of its {len(points)} frames; use a clip that shows one face clearly."
-        )
-    yield replace(fill_gaps(points, size, fps), n_faces=n_faces)
-
-
-def fill_gaps(points: list[np.ndarray | None], size: tuple[int, int], fps: Fraction) -> MotionTrack:
-    """Bridge frames without a face: the last pose is held, then moved smoothly to the one that returns."""
-    found = np.array([p is not None for p in points])
-    seen = np.flatnonzero(found)
-    landmarks = np.empty((len(points), *points[seen[0]].shape), np.float32)
-    landmarks[found] = [p for p in points if p is not None]
-    landmarks[: seen[0]], landmarks[seen[-1] :] = landmarks[seen[0]], landmarks[seen[-1]]
-    ease = max(2, round(2 * HOLD_SECONDS * float(fps)))
-    for a, b in zip(seen[:-1], seen[1:]):
-        if b - a > 1:
-            t = np.clip((np.arange(a + 1, b) - max(a, b - ease)) / (b - max(a, b - ease)), 0, 1)
-            t = (t * t * (3 - 2 * t)).astype(np.float32)[:, None, None]
-            landmarks[a + 1 : b] = landmarks[a] * (1 - t) + landmarks[b] * t
-    return MotionTrack(landmarks, size, fps, found)

@@ -42,7 +42,7 @@ def read_frames(path: Path) -> np.ndarray:
 
 def track(path: Path):
     """The MotionTrack of a video."""
-    from portrait_anim.tracking import track_video
+    from portrait_anim.following import track_video
     from portrait_anim.video import FrameReader
 
     with FrameReader(path, max_side=640) as reader:

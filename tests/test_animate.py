@@ -19,8 +19,8 @@ from conftest import (
 from PIL import Image
 
 from portrait_anim.mesh import MEAN_FACE, openness
-from portrait_anim.motion import estimate_poses
 from portrait_anim.portrait import Portrait, fit_size, load_photo
+from portrait_anim.pose import estimate_poses
 from portrait_anim.video import probe
 
 

@@ -68,7 +68,7 @@ def test_equal_names_of_different_folders_are_noticed():
 
 
 def test_every_portrait_is_read_once_and_every_driver_tracked_once(tmp_path, clips, monkeypatch):
-    from portrait_anim import animator as module
+    from portrait_anim import drivers as module
     from portrait_anim.portrait import Portrait
 
     read, tracked = [], []

@@ -7,10 +7,13 @@ import pytest
 from conftest import CLIP, track
 
 from portrait_anim.errors import InputError, UsageError
+from portrait_anim.following import MotionTrack, fill_gaps, track_video
 from portrait_anim.mesh import INNER_LIPS, MEAN_FACE, face_height, openness
-from portrait_anim.motion import MAX_TURN, Retargeter, estimate_poses, one_euro, soft_limit
+from portrait_anim.motion import MotionOptions, Retargeter
+from portrait_anim.pose import estimate_poses
 from portrait_anim.shape_model import POINTS_68, fit_68
-from portrait_anim.tracking import FaceAlignmentTracker, MotionTrack, fill_gaps, track_video
+from portrait_anim.smoothing import one_euro, soft_limit
+from portrait_anim.tracking import FaceAlignmentTracker
 
 PORTRAIT = MEAN_FACE * 120 + [128, 110, 0]
 
@@ -30,7 +33,7 @@ def yaws(landmarks: np.ndarray) -> np.ndarray:
 
 
 def test_at_the_reference_frame_the_portrait_is_itself(driver):
-    targets = Retargeter(driver, PORTRAIT, smooth=False)
+    targets = Retargeter(driver, PORTRAIT, MotionOptions(smooth=False))
     moved = np.linalg.norm((targets[targets.reference_frame] - PORTRAIT)[:, :2], axis=1)
     assert moved.max() < 0.5
 
@@ -45,7 +48,7 @@ def test_a_still_driver_gives_a_still_portrait(driver):
 def test_the_drivers_face_shape_does_not_leak(driver):
     """A driver with a face twice as wide moves the portrait no differently: its own shape stays its own."""
     wide = as_track((driver.landmarks - driver.landmarks.mean(1, keepdims=True)) * [1.25, 1, 1] + 150)
-    at_rest = Retargeter(wide, PORTRAIT, smooth=False)
+    at_rest = Retargeter(wide, PORTRAIT, MotionOptions(smooth=False))
     width = np.linalg.norm(at_rest[at_rest.reference_frame][234] - at_rest[at_rest.reference_frame][454])
     assert width == pytest.approx(np.linalg.norm(PORTRAIT[234] - PORTRAIT[454]), rel=0.01)
 
@@ -54,10 +57,10 @@ def test_turns_arrive_and_large_ones_are_bent(driver):
     targets = Retargeter(driver, PORTRAIT)
     made = yaws(np.stack([targets[t] for t in range(len(targets))]))
     assert np.corrcoef(made, yaws(driver.landmarks))[0, 1] > 0.98
-    strong = Retargeter(driver, PORTRAIT, strength=3.0)
+    strong = Retargeter(driver, PORTRAIT, MotionOptions(strength=3.0))
     rotations = estimate_poses(np.stack([strong[t] for t in range(len(strong))]), MEAN_FACE).rotation
     angles = np.degrees(np.arccos(np.clip((np.trace(rotations, axis1=1, axis2=2) - 1) / 2, -1, 1)))
-    assert 25 < angles.max() < MAX_TURN + 2
+    assert 25 < angles.max() < 40 + 2
 
 
 def test_closed_eyes_close_on_any_face(driver):
@@ -87,7 +90,7 @@ def test_closed_lips_touch_and_lips_never_cross(driver):
 
 
 def test_only_parts_move(driver):
-    eyes = Retargeter(driver, PORTRAIT, only=("eyes",))
+    eyes = Retargeter(driver, PORTRAIT, MotionOptions(only=("eyes",)))
     made = np.stack([eyes[t] for t in range(0, len(eyes), 5)])
     assert np.ptp(openness(made)[:, 2]) > 0.02
     assert np.ptp(openness(made)[:, 0]) < 0.01
@@ -105,7 +108,7 @@ def test_only_parts_move(driver):
 )
 def test_impossible_options(driver, options, words):
     with pytest.raises(UsageError, match=words):
-        Retargeter(driver, PORTRAIT, **options)
+        Retargeter(driver, PORTRAIT, MotionOptions(**options))
 
 
 def test_smoothing_removes_jitter_without_delay():

@@ -1,0 +1,123 @@
+"""The face's parts on canonical shapes: how open they are, what lies near them, and what they cannot do."""
+
+import numpy as np
+
+from .expressions import FEATURES, expressions
+from .mesh import (
+    EDGES,
+    FACE,
+    INNER_LIPS,
+    LABELS,
+    LEFT_EYE,
+    LEFT_IRIS,
+    MEAN_FACE,
+    RIGHT_EYE,
+    RIGHT_IRIS,
+    TRIANGLES,
+)  # fmt: skip
+from .smoothing import smoothstep
+
+# Facing points of the lids and of the inner lips: (upper, lower), from corner to corner.
+LIDS = [
+    (RIGHT_EYE[:8:-1], RIGHT_EYE[1:8]),
+    (LEFT_EYE[1:8], LEFT_EYE[:8:-1]),
+]
+LIPS = (INNER_LIPS[1:10], INNER_LIPS[:10:-1])
+_LEAST_AREA = 0.15  # of a triangle's own, seen from the front: less would soon turn it over
+
+
+def lid_gaps(shapes: np.ndarray) -> np.ndarray:
+    """Mean gap of the right and left lids over the eye's width, of shapes (..., 478, 3): (..., 2)."""
+    length = lambda v: np.linalg.norm(v, axis=-1)
+    gaps = [length((shapes[..., u, :] - shapes[..., d, :])[..., :2]).mean(-1) for u, d in LIDS]
+    return np.stack([g / length(shapes[..., c[0], :] - shapes[..., c[1], :]) for g, (c, _) in zip(gaps, EYES)], -1)
+
+
+def lip_gap(shapes: np.ndarray) -> np.ndarray:
+    """Mean gap of the lips, 0 or more, over the mouth's width, of shapes (..., 478, 3)."""
+    return np.maximum(0, (shapes[..., LIPS[1], 1] - shapes[..., LIPS[0], 1]).mean(-1) / mouth_width(shapes))
+
+
+def mouth_width(shapes: np.ndarray) -> np.ndarray:
+    """From corner to corner of the inner lips."""
+    return np.linalg.norm(shapes[..., 78, :] - shapes[..., 308, :], axis=-1)
+
+
+def gaze_of(shape: np.ndarray, corners: np.ndarray, iris: np.ndarray) -> np.ndarray:
+    """Where an iris is (3,), in widths of the eye from its middle."""
+    return (shape[iris].mean(0) - shape[corners].mean(0)) / np.linalg.norm(shape[corners[0]] - shape[corners[1]])
+
+
+def _spread() -> np.ndarray:
+    """(468, 478): share of a correction at one landmark that each face point takes, 1 on itself."""
+    distance = np.linalg.norm(MEAN_FACE[:468, None] - MEAN_FACE[None], axis=-1)
+    share = np.exp(-((distance / 0.02) ** 2) / 2)
+    share[CONTROLS] = 0  # a control point takes its own correction only
+    share /= np.maximum(share[:, CONTROLS].sum(1, keepdims=True), 1)
+    share[CONTROLS, CONTROLS] = 1
+    return share
+
+
+def unfold(shape: np.ndarray, offsets: np.ndarray, held: np.ndarray | tuple = ()) -> np.ndarray:
+    """offsets (478, 3) made even where shape (478, 3), moved by them, would turn a triangle of the face over.
+
+    A few rounds of averaging with the neighbours: all of a neighbourhood moved alike folds nowhere. held: landmarks
+    that keep their offsets.
+    """
+    before = _areas(shape)
+    facing = before > 0.1 * before.mean()
+    offsets = offsets.copy()
+    for _ in range(12):
+        folded = facing & (_areas(shape + offsets) < _LEAST_AREA * before)
+        if not folded.any():
+            break
+        uneven = np.setdiff1d(_FACE_TRIANGLES[folded], held)
+        offsets[uneven] = (_NEIGHBOURS[uneven] @ offsets[:468] + offsets[uneven]) / 2
+    return offsets
+
+
+def fit(shape: np.ndarray, offsets: np.ndarray, least: float = _LEAST_AREA) -> np.ndarray:
+    """offsets (478, 3) made smaller, the upper and the lower face each as a whole, until no triangle turns over."""
+    a, b, c = shape[_FACE_TRIANGLES, :2].transpose(1, 0, 2)
+    da, db, dc = offsets[_FACE_TRIANGLES, :2].transpose(1, 0, 2)
+    cross = lambda u, v: (u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) * _TURN
+    area = cross(b - a, c - a)  # with a share f of the offsets: area + linear f + square f^2
+    linear, square = cross(b - a, dc - da) + cross(db - da, c - a), cross(db - da, dc - da)
+    facing, spare = area > 0.1 * area.mean(), area * (1 - least)
+    root = np.sqrt(np.maximum(linear**2 - 4 * square * spare, 0))
+    reaches = (linear**2 >= 4 * square * spare) & (root > linear)
+    share = np.where(facing & reaches, 2 * spare / np.maximum(root - linear, 1e-12), 1.0)  # where it is first reached
+    upper, lower = (min(1.0, share[part].min()) for part in (~_IS_LOWER, _IS_LOWER))
+    return offsets * (upper + (lower - upper) * _LOWER)[:, None]
+
+
+def _areas(shape: np.ndarray) -> np.ndarray:
+    """Twice the areas of the face's triangles seen from the front, negative when turned over."""
+    a, b, c = shape[_FACE_TRIANGLES, :2].transpose(1, 0, 2)
+    return ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) * _TURN
+
+
+def _neighbours() -> np.ndarray:
+    """(468, 468): mean over the landmarks that share a triangle with each."""
+    beside = np.zeros((468, 468))
+    for i, j in ((0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)):
+        beside[_FACE_TRIANGLES[:, i], _FACE_TRIANGLES[:, j]] = 1
+    return beside / np.maximum(beside.sum(1, keepdims=True), 1)
+
+
+EYES_AND_BROWS = np.unique(
+    np.concatenate(
+        [RIGHT_EYE, LEFT_EYE, EDGES["right_brow"].ravel(), EDGES["left_brow"].ravel(), RIGHT_IRIS, LEFT_IRIS]
+    )
+)
+CONTROLS = np.concatenate([np.concatenate(pair) for pair in (*LIDS, LIPS)])
+SPREAD = _spread()
+_FACE_TRIANGLES = TRIANGLES[LABELS == FACE]
+_TURN = np.ones(len(_FACE_TRIANGLES))  # of triangles listed the other way round
+_TURN = np.sign(_areas(MEAN_FACE))
+_NEIGHBOURS = _neighbours()
+_LOWER = smoothstep((MEAN_FACE[:, 1] - MEAN_FACE[4, 1]) / (MEAN_FACE[0, 1] - MEAN_FACE[4, 1]))  # nose tip to upper lip
+_IS_LOWER = _LOWER[_FACE_TRIANGLES].max(1) > 0.5
+EYES = ((np.array([33, 133]), RIGHT_IRIS), (np.array([362, 263]), LEFT_IRIS))  # corners, iris
+JAW = expressions()[1][FEATURES.index("open")]  # what opens the lips by one face height ...
+JAW = JAW / (JAW[LIPS[1]] - JAW[LIPS[0]])[:, 1].mean()  # ... on the mean of their pairs
