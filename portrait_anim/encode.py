@@ -4,20 +4,17 @@ The picture is encoded to a hidden file beside the target. The sound is added in
 copies the picture: by then the exact length is known, and nothing wrong with the sound can harm the picture.
 """
 
-import contextlib
 import os
 import re
-import shutil
 import subprocess
 import tempfile
-import uuid
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from .errors import InputError, OutputError
-from .outputs import NUMBER, check_output, pictures
+from .outputs import NUMBER, check_output, partial_path, pictures, remove, sweep
 from .video import EXACT_SCALING, LOCAL_ONLY, describe, last_words, launch, read_log, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
@@ -62,11 +59,11 @@ class VideoWriter:
             raise ValueError(f"H.264 needs even sizes, got {width}x{height}")
 
     def __enter__(self):
-        folder = self.path.parent
-        if self._as_pictures and not folder.is_dir():
-            folder = folder.parent  # the hidden folder becomes the wanted one
-        self._temporary = self._hidden(folder)
-        self._sweep()
+        target = self.path
+        if self._as_pictures and not target.parent.is_dir():
+            target = target.parent  # the hidden folder becomes the wanted one
+        self._temporary = partial_path(target, self.path.suffix)
+        sweep(target.parent)
         try:
             if self._as_pictures:
                 self._temporary.mkdir()
@@ -81,7 +78,7 @@ class VideoWriter:
             self._process = launch(self._arguments(), self._log, stdin=subprocess.PIPE, cwd=cwd)
             widen_pipe(self._process.stdin)
         except BaseException:
-            self._discard()
+            remove(self._temporary)
             raise
         return self
 
@@ -92,7 +89,7 @@ class VideoWriter:
         finally:
             stop(self._process)
             self._log.close()
-            self._discard()
+            remove(self._temporary)
 
     def write(self, frame: np.ndarray) -> None:
         """Add one frame: (H, W, 3) uint8 RGB."""
@@ -107,21 +104,6 @@ class VideoWriter:
             stop(self._process)
             raise self._error(last_words(read_log(self._log))) from error
         self.count += 1
-
-    def _hidden(self, folder: Path) -> Path:
-        stem = self.path.stem if folder == self.path.parent else self.path.parent.name
-        stem = stem[:40]  # a name near the file system's limit must not pass it
-        return folder / f".{stem}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}{self.path.suffix}"
-
-    def _sweep(self) -> None:
-        """Remove what killed runs left of the same target."""
-        start = self._temporary.name.rpartition(".partial-")[0]
-        name = re.compile(rf"{re.escape(start)}\.partial-([0-9]+)-[0-9a-f]{{8}}{re.escape(self.path.suffix)}")
-        with contextlib.suppress(OSError):
-            for file in self._temporary.parent.iterdir():
-                match = name.fullmatch(file.name)
-                if match and _has_ended(int(match[1])):
-                    _remove(file)
 
     def _error(self, reason: str) -> OutputError:
         return OutputError(f"{self.path}: cannot be written ({reason}); check the free disk space and the options.")
@@ -246,7 +228,7 @@ class VideoWriter:
     def _mux(self, sound: list[str]) -> str | None:
         """Write picture and sound to a second file and put it in the place of the first. Returns why not."""
         seconds = self.count / self.fps
-        both = self._hidden(self._temporary.parent)
+        both = partial_path(self._temporary, self.path.suffix)
         start = ["-ss", f"{self.audio_start:.6f}"] if self.audio_start else []
         arguments = [
             *("-nostdin", "-i", url(self._temporary), *LOCAL_ONLY, *start, "-t", f"{float(seconds):.6f}"),
@@ -278,25 +260,3 @@ class VideoWriter:
         finally:
             both.unlink(missing_ok=True)
         return None
-
-    def _discard(self) -> None:
-        _remove(self._temporary)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether no such process exists; False when that cannot be asked."""
-    with contextlib.suppress(PermissionError, OverflowError):
-        try:
-            if os.name != "nt":  # there, this would end it
-                os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-    return False

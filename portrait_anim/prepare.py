@@ -6,7 +6,6 @@ A shard is one segment as a plain .npz (no pickle): JPEG frames and mattes as by
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 
 from .errors import InputError, PortraitAnimError
+from .outputs import write_aside
 from .portrait import cut_square, head_square
 from .warp import CROP
 
@@ -74,11 +74,9 @@ def save_shard(path: Path, shard: Shard) -> None:
     pack = lambda parts: (np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts]))
     frames, frame_offsets = pack(shard.frames)
     mattes, matte_offsets = pack(shard.mattes)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with open(partial, "wb") as file:
+    with write_aside(path) as partial, open(partial, "wb") as file:
         np.savez(file, header=np.array(json.dumps(shard.header)), landmarks=shard.landmarks, frames=frames,
                  frame_offsets=frame_offsets, mattes=mattes, matte_offsets=matte_offsets)  # fmt: skip
-    os.replace(partial, path)
 
 
 def load_shard(path: Path) -> Shard:
