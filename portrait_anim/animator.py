@@ -19,8 +19,9 @@ from .checks import portrait_warnings
 from .encode import VideoWriter
 from .errors import UsageError, unknown
 from .motion import Retargeter, check_motion
-from .outputs import check_apart, check_output, check_preview, write_whole
+from .outputs import check_apart, check_output, check_preview, write_aside
 from .overlays import Chosen, Comparison, contact_sheet, with_mesh
+from .provenance import Marking, labelled
 from .tracking import MotionTrack, check_tracker, track_video
 from .video import FrameReader
 from .warp import CROP, N_CHANNELS, condition
@@ -166,6 +167,10 @@ class Animator:
         compare: bool = False,
         preview: bool = False,
         show_mesh: bool = False,
+        label: bool = False,
+        private: bool = False,
+        sign_cert: str | Path | None = None,
+        sign_key: str | Path | None = None,
         progress: Callable[[Progress], None] = lambda progress: None,
     ) -> Result:
         """Animate a portrait by a driver clip and write the video; the options are those of the command.
@@ -193,9 +198,10 @@ class Animator:
         check = check_preview if preview else check_output
         output = check(output if output is not None else default_output(images[0], driver), force)
         weights = self._options[0]
-        check_apart(output, [*images, driver, *([] if weights is None else [weights])])
+        check_apart(output, [*images, driver, *(f for f in (weights, sign_cert, sign_key) if f is not None)])
         if weights is not None:
             weights_file.check_file(weights)
+        marking = Marking(images, driver, private, sign_cert, sign_key)
         warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
 
         portraits = self._portraits(images, face, max_size, background, tracker, progress)
@@ -222,17 +228,18 @@ class Animator:
             comparison = Comparison(portrait.photo, reader, clip.track if show_mesh else None)
             frames = comparison.frames(frames, targets.numbers if preview else range(len(targets)))
             size = comparison.size
+        if label:
+            frames = labelled(frames)
         frames = self._counted(frames, len(targets), progress)
         if preview:
             sheet = contact_sheet(frames, [f"frame {t}, {float(t / rate):.2f} s" for t in targets.numbers])
             size = sheet.shape[1::-1]
-            write_whole(output, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+            with write_aside(output, output.suffix) as partial:
+                partial.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+                marking(partial)
         else:
             sound = driver if audio and clip.has_audio else None
-            tags = {
-                "comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."
-            }
-            with VideoWriter(output, size, rate, crf, sound, clip.start, tags, force=force) as writer:
+            with VideoWriter(output, size, rate, crf, sound, clip.start, marking.tags, force, marking) as writer:
                 for frame in frames:
                     writer.write(frame)
             warnings += writer.warnings
@@ -243,7 +250,7 @@ class Animator:
             "frames": end_time - tracked,
             "total": end_time - begin,
         }
-        return Result(output, size, rate, len(targets), warnings, timings)
+        return Result(output, size, rate, len(targets), warnings + marking.warnings, timings)
 
     # ---------------------------------------------------------------- stages
 

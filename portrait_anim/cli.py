@@ -18,7 +18,7 @@ _HELP = """Bring a portrait to life: write a video in which it moves like the pe
 
 Exit codes: 0 done, 2 wrong usage, 3 input unusable, 4 output problem, 5 some of several outputs failed,
 130 interrupted.
-Only animate people who agreed to it, and say that the video is synthetic when you share it.
+Only animate people who agreed to it, and say that the video is synthetic when you share it (docs/responsible-use.md).
 """
 
 app = typer.Typer(add_completion=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -127,6 +127,25 @@ def animate(
     show_mesh: Annotated[
         bool, typer.Option("--show-mesh", help="Draw landmarks and mesh over the frames.", rich_help_panel="Seeing")
     ] = False,
+    label: Annotated[
+        bool, typer.Option("--label", help="Write a small AI into a corner of the picture.", rich_help_panel="Marking")
+    ] = False,
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private",
+            help="Leave the names of portrait and driver out of the signed manifest that every output carries.",
+            rich_help_panel="Marking",
+        ),
+    ] = False,
+    sign_cert: Annotated[
+        str | None,
+        typer.Option(
+            help="Your certificate (PEM) to sign the manifest. Default: a key made for this installation.",
+            rich_help_panel="Marking",
+        ),
+    ] = None,
+    sign_key: Annotated[str | None, typer.Option(help="Its private key (PEM).", rich_help_panel="Marking")] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights file. Default: the one that ships.", rich_help_panel="Run")
     ] = None,
@@ -153,7 +172,7 @@ def animate(
         force=force, face=face, driver_face=driver_face, tracker=tracker, motion=motion, strength=strength,
         only=tuple(only or ()), smooth=smooth, reference_frame=reference_frame, start=start, end=end, fps=fps,
         max_size=max_size, background=background, audio=audio, crf=crf, compare=compare, preview=preview,
-        show_mesh=show_mesh,
+        show_mesh=show_mesh, label=label, private=private, sign_cert=sign_cert, sign_key=sign_key,
     )  # fmt: skip
     reasons = {
         "it takes one output, not several": each or len(driver) > 1,

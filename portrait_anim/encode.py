@@ -34,6 +34,7 @@ class VideoWriter:
     for H.264. fps: constant rate, best a Fraction. crf: H.264 quality, 0-51, smaller is better; taken over to
     VP9's scale; GIF and PNG have none. audio_from: media file whose sound goes with the frames from
     audio_start seconds on; GIF and PNG stay silent. metadata: tags for the file; GIF and PNG have none.
+    finish: called with each file that is whole before it gets its name, to change it.
 
     path: Path, target (see `check_output`). count: frames so far. warnings: sentences, filled at the end.
 
@@ -41,7 +42,9 @@ class VideoWriter:
     OutputError when the encoder fails.
     """
 
-    def __init__(self, path, size, fps, crf=18, audio_from=None, audio_start=0.0, metadata=None, force=True):
+    def __init__(
+        self, path, size, fps, crf=18, audio_from=None, audio_start=0.0, metadata=None, force=True, finish=None
+    ):
         self.path = check_output(path, force)
         self.force = force
         self.size = width, height = int(size[0]), int(size[1])
@@ -51,6 +54,7 @@ class VideoWriter:
         self.audio_from = audio_from if self.path.suffix.lower() in _SOUND else None
         self.audio_start = audio_start
         self.metadata = dict(metadata or {})
+        self.finish = finish
         self.count = 0
         self.warnings: list[str] = []
         if width < 1 or height < 1 or self.fps <= 0:
@@ -163,6 +167,9 @@ class VideoWriter:
         if self.audio_from is not None:
             self._add_sound()
         try:
+            if self.finish is not None:
+                for file in sorted(self._temporary.iterdir()) if self._as_pictures else [self._temporary]:
+                    self.finish(file)
             if self._as_pictures:
                 self._move_pictures()
             else:

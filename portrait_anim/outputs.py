@@ -50,18 +50,6 @@ def check_preview(path, force: bool = False) -> Path:
     return sheet
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside it and rename it when it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def check_apart(output: Path, sources: list) -> None:
     """Raises OutputError when the output would replace one of the inputs, by whatever name."""
     replaced = pictures(output) if NUMBER.search(output.name) and output.suffix.lower() == ".png" else [output]
@@ -159,14 +147,14 @@ def partial_path(target: Path, suffix: str = "") -> Path:
 
 
 @contextlib.contextmanager
-def write_aside(path: str | Path) -> Iterator[Path]:
-    """The name to write to inside the `with` block; at its end that file, whole, gets the name `path`.
+def write_aside(path: str | Path, suffix: str = "") -> Iterator[Path]:
+    """The name to write to inside the `with` block, with that suffix; at its end that file, whole, gets the name path.
 
     After an exception nothing is left, and what was there before stays. An OSError becomes an OutputError.
     """
     path = Path(path)
     sweep(path.parent)
-    partial = partial_path(path)
+    partial = partial_path(path, suffix)
     try:
         yield partial
         os.replace(partial, path)
