@@ -15,7 +15,7 @@ import numpy as np
 
 from .errors import InputError, OutputError
 from .outputs import NUMBER, check_output, partial_path, pictures, remove, sweep
-from .video import EXACT_SCALING, LOCAL_ONLY, describe, last_words, launch, read_log, stop, url, widen_pipe
+from .video import EXACT_SCALING, GUARDED, describe, last_words, launch, read_log, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
 _MP4 = (".mp4", ".mov", ".m4v")
@@ -238,7 +238,7 @@ class VideoWriter:
         both = partial_path(self._temporary, self.path.suffix)
         start = ["-ss", f"{self.audio_start:.6f}"] if self.audio_start else []
         arguments = [
-            *("-nostdin", "-i", url(self._temporary), *LOCAL_ONLY, *start, "-t", f"{float(seconds):.6f}"),
+            *("-nostdin", "-i", url(self._temporary), *GUARDED, *start, "-t", f"{float(seconds):.6f}"),
             *("-i", url(self.audio_from), "-map", "0:v:0", "-map", "1:a:0", "-map_chapters", "-1"),
             *("-c:v", "copy", *sound, *self._container(), "-y", url(both)),
             *("-map", "1:a:0", "-f", "null", "-"),  # decodes it as well: copying would not notice damage

@@ -7,6 +7,7 @@ A shard is one segment as a plain .npz (no pickle): JPEG frames and mattes as by
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ def save_shard(path: Path, shard: Shard) -> None:
                  frame_offsets=frame_offsets, mattes=mattes, matte_offsets=matte_offsets)  # fmt: skip
 
 
+_UNREADABLE = (  # what NumPy and JSON make of damaged or hostile files
+    OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RecursionError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
+
+
 def load_shard(path: Path) -> Shard:
     """Raises InputError when the file is not a shard of this format."""
     try:
@@ -89,7 +95,7 @@ def load_shard(path: Path) -> Shard:
             cut = lambda data, offsets: [data[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
             frames = cut(z["frames"], z["frame_offsets"])
             return Shard(header, frames, cut(z["mattes"], z["matte_offsets"]), z["landmarks"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path}: not a readable shard ({error}); delete it and run prepare again.") from error
 
 
