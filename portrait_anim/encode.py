@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, OutputError
-from .outputs import NUMBER, check_output, partial_path, pictures, remove, sweep
+from .outputs import NUMBER, check_output, locked, partial_path, pictures, remove, sweep
 from .video import EXACT_SCALING, GUARDED, describe, last_words, launch, read_log, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
@@ -180,21 +180,27 @@ class VideoWriter:
             raise self._error(error.strerror) from error
 
     def _move_pictures(self) -> None:
-        if not self.path.parent.is_dir():
-            os.replace(self._temporary, self.path.parent)
-            return
-        if not self.force and pictures(self.path):
-            raise FileExistsError
-        for new in self._temporary.iterdir():
-            self._place(new, self.path.with_name(new.name))
-        before, width, after = NUMBER.split(self.path.name)
-        number = self.count + 1  # the last pictures of a longer earlier run must not follow ours
-        while not width or len(str(number)) <= int(width):
-            old = self.path.with_name(f"{before}{number:0{width or 1}d}{after}")
-            if not old.is_file():
-                break
-            old.unlink()
-            number += 1
+        folder = self.path.parent
+        if not folder.is_dir():
+            try:
+                os.replace(self._temporary, folder)
+                return
+            except OSError:
+                if not folder.is_dir():
+                    raise
+        with locked(folder):  # of two runs at once the last one wins, as with files
+            if not self.force and pictures(self.path):
+                raise FileExistsError
+            for new in self._temporary.iterdir():
+                self._place(new, self.path.with_name(new.name))
+            before, width, after = NUMBER.split(self.path.name)
+            number = self.count + 1  # the last pictures of a longer earlier run must not follow ours
+            while not width or len(str(number)) <= int(width):
+                old = self.path.with_name(f"{before}{number:0{width or 1}d}{after}")
+                if not old.is_file():
+                    break
+                old.unlink()
+                number += 1
 
     def _place(self, new: Path, target: Path) -> None:
         """Give a finished file its name. Raises FileExistsError when that is taken, unless `force`."""

@@ -173,6 +173,19 @@ def sweep(folder: Path) -> None:
                 remove(Path(entry.path))
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Wait for other processes that are in such a block for this folder; where there are no locks, don't."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def remove(path: Path) -> None:
     """Delete a file or folder, if it is there and can be deleted."""
     with contextlib.suppress(OSError):

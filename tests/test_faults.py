@@ -248,22 +248,23 @@ def test_a_whole_run_connects_to_nothing_and_loads_no_pickle(tmp_path, short_cli
         done, seen = watched(tmp_path, *arguments)
         assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
         assert {event for event, _ in seen} <= {"program"}, seen
-        assert all(name.startswith("ffmpeg") for _, name in seen), seen
+        # ctypes, which MediaPipe's sound library asks for PortAudio, runs some of these; by lists, as we run ffmpeg.
+        programs = {name.split("-")[0] for _, name in seen}
+        assert programs <= {"ffmpeg", "ldconfig", "gcc", "ld", "cc", "objdump"}, programs
+        assert ("ffmpeg" in programs) == (arguments is run)
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to see native code and ffmpeg, too")
-@pytest.mark.parametrize("step", ["animate", "verify"])
-def test_no_process_of_a_run_opens_an_internet_socket(tmp_path, bundled, short_clip, step):
-    trace = ["strace", "-f", "-qq", "-e", "trace=socket,connect,sendto", "-o", tmp_path / "trace"]
+def test_no_process_of_a_run_opens_an_internet_socket(tmp_path, short_clip):
     run = ["-m", "portrait_anim", ASTRONAUT, "-d", short_clip, "-o", "x.mp4", "--max-size", "128"]
-    if step == "verify":
-        run = ["-m", "portrait_anim.tools", "verify", bundled[0]]
-    done = subprocess.run([*trace, sys.executable, *run], cwd=tmp_path, capture_output=True, text=True, timeout=280)
-    if "ptrace" in done.stderr and "not permitted" in done.stderr:
-        pytest.skip("strace may not be used here")
-    assert done.returncode == 0, done.stderr
-    calls = (tmp_path / "trace").read_text().splitlines()
-    assert not [line for line in calls if "AF_INET" in line], calls
+    for command in (run, ["-m", "portrait_anim.tools", "verify", "x.mp4"]):
+        trace = ["strace", "-f", "-qq", "-e", "trace=socket,connect,sendto", "-o", tmp_path / "trace", sys.executable]
+        done = subprocess.run([*trace, *command], cwd=tmp_path, capture_output=True, text=True, timeout=280)
+        if "ptrace" in done.stderr and "not permitted" in done.stderr:
+            pytest.skip("strace may not be used here")
+        assert done.returncode == 0, done.stderr
+        calls = (tmp_path / "trace").read_text().splitlines()
+        assert not [line for line in calls if "AF_INET" in line], calls
 
 
 NAMES = [
