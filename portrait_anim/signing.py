@@ -127,7 +127,7 @@ def _algorithm(path, key) -> str:
         return "PS256"
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return "ED25519"
-    raise InputError(f"{path}: C2PA has no use for this kind of key; give an EC P-256, RSA (2048 or more) or Ed25519.")
+    raise InputError(f"{path}: C2PA has no use for such a key; give EC (P-256), RSA (2048 bits) or Ed25519.")
 
 
 def _make() -> str:

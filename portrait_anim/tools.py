@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptio
 
 @app.callback()
 def tools() -> None:
-    """Tools around `animate`: many jobs, a look at the installation, training your own weights; where a file comes from."""
+    """Tools around `animate`: many jobs, what a file is, a look at the installation, training your own weights."""
 
 
 @app.command()
@@ -235,17 +235,22 @@ def verify(
     trust: Annotated[
         Path | None, typer.Option(help="Certificates (PEM) of issuers you trust, for files signed by others.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of sentences.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of sentences.")] = False,
 ) -> None:
     """Say what a file tells about its making, whether it is intact, and who signed it.
 
     Exit codes: 0 signed and intact, 1 anything else, 3 unreadable.
     """
+    from dataclasses import asdict
+
     from .verify import verify as look
 
     report = look(file, trust)
-    for line in [report.to_json()] if as_json else report.sentences():
-        say(line, sys.stdout)
+    if json:
+        print_json(asdict(report))
+    else:
+        for line in report.sentences():
+            say(line, sys.stdout)
     if report.verdict != "intact":
         raise typer.Exit(1)
 

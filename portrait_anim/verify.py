@@ -4,7 +4,7 @@ import json
 import mmap
 import re
 import stat
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import InputError
@@ -48,9 +48,6 @@ class Report:
     signer_name: str | None = None
     inputs: list[dict] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
     def sentences(self) -> list[str]:
         lines = []

@@ -377,7 +377,7 @@ def signed(rng, media, folder):
 
     def call():
         report = verify(path)
-        assert report.sentences() and json.loads(report.to_json())
+        assert report.sentences()
         if report.verdict == "intact" and bad != good:  # C2PA's hash leaves out what says nothing, such as `free`
             assert len(bad) == len(good) and (frames(path) == frames(source)).all(), report
 
