@@ -246,7 +246,7 @@ def test_a_whole_run_connects_to_nothing_and_loads_no_pickle(tmp_path, short_cli
     run = ["-m", "portrait_anim", ASTRONAUT, "-d", short_clip, "-o", "x.mp4", "--max-size", "128"]
     for arguments in (run, ["-m", "portrait_anim.tools", "verify", "x.mp4"]):
         done, seen = watched(tmp_path, *arguments)
-        assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+        assert done.returncode == 0 and "manifest" not in done.stderr, done.stderr
         assert {event for event, _ in seen} <= {"program"}, seen
         # ctypes, which MediaPipe's sound library asks for PortAudio, runs some of these; by lists, as we run ffmpeg.
         programs = {name.split("-")[0] for _, name in seen}

@@ -40,7 +40,7 @@ def marked(tmp_path_factory, short_clip):
     animator, files = Animator(), {}
     for name in FORMATS:
         result = animator.animate([ASTRONAUT], short_clip, folder / name, max_size=256)
-        assert not result.warnings
+        assert not [w for w in result.warnings if "manifest" in w]
         files[result.output.suffix] = folder / name.replace("%02d", "07")
     return files
 
@@ -195,7 +195,7 @@ def test_ones_own_certificate(tmp_path, short_clip, certificate):
     cert, key, issuer = certificate
     options = ["-d", short_clip, "-o", "a.mp4", "--max-size", "128", "--sign-cert", cert, "--sign-key", key]
     done = run_animate(ASTRONAUT, *options, cwd=tmp_path)
-    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    assert done.returncode == 0 and "manifest" not in done.stderr, done.stderr
     assert c2pa_reads(tmp_path / "a.mp4")["validation_state"] == "Valid"
     assert verify(tmp_path / "a.mp4").signer == "another installation"
     report = verify(tmp_path / "a.mp4", trust=issuer)
@@ -274,7 +274,7 @@ def test_without_a_key_the_run_is_not_lost(tmp_path, monkeypatch, short_clip, fa
     else:
         monkeypatch.setitem(sys.modules, "c2pa", None)
     result = Animator().animate([ASTRONAUT], short_clip, tmp_path / "a.mp4", max_size=128)
-    (warning,) = result.warnings
+    (warning,) = [w for w in result.warnings if "manifest" in w]
     assert "no signed manifest was added" in warning and "metadata only" in warning
     monkeypatch.undo()
     assert verify(tmp_path / "a.mp4").verdict == "unsigned"
