@@ -2,7 +2,7 @@
 
 Skin tone is the individual typology angle, ITA = atan((L* - 50) / b*), of the cheeks in five frames of a clip; people
 whose cheeks show no skin colour (b* below 3: monochrome clips, blue light) are left out. It is a tone as filmed, with
-its light and camera, not a person's. People, not pairs, are averaged; +- is the half width of a 95 % bootstrap interval.
+its light and camera, not a person's. People, not pairs, are averaged; +- is half of a 95 % bootstrap interval.
 """
 
 import sys

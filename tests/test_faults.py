@@ -82,8 +82,7 @@ def test_folders_that_cannot_be_written_to_and_folders_in_the_way(tmp_path):
 
 
 @linux
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("delay", [0, 0.4])
+@pytest.mark.parametrize("number, delay", [(signal.SIGINT, 0.3), (signal.SIGTERM, 0), (signal.SIGHUP, 0.6)])
 def test_a_signal_ends_the_run_cleanly(tmp_path, number, delay):
     process = start_animate(ASTRONAUT, "-d", CLIP, "-o", "x.mp4", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob(".x.partial-*")), process)
