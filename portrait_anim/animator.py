@@ -22,8 +22,9 @@ from .errors import UsageError, unknown
 from .motion import MotionOptions, Retargeter
 from .motion_file import check_motion_output
 from .motion_file import save_motion as write_motion
-from .outputs import check_apart, check_output, check_preview, is_picture, write_whole
+from .outputs import check_apart, check_output, check_preview, is_picture, write_aside
 from .overlays import Chosen, Comparison, contact_sheet, with_mesh
+from .provenance import Marking, labelled
 from .timeline import Timeline, check_timeline
 from .tracking import check_tracker
 from .video import FrameReader
@@ -169,6 +170,10 @@ class Animator:
         compare: bool = False,
         preview: bool = False,
         show_mesh: bool = False,
+        label: bool = False,
+        private: bool = False,
+        sign_cert: str | Path | None = None,
+        sign_key: str | Path | None = None,
         progress: Callable[[Progress], None] = lambda progress: None,
     ) -> Result:
         """Animate a portrait by a driver clip and write the video; the options are those of the command.
@@ -204,12 +209,13 @@ class Animator:
         output = output if output is not None else default_output(images[0], driver)
         output = check_preview(output, force) if preview else check_output(output, force, still)
         weights = self._options[0]
-        check_apart(output, [*images, driver, *([] if weights is None else [weights])])
+        check_apart(output, [*images, driver, *(f for f in (weights, sign_cert, sign_key) if f is not None)])
         if save_motion is not None:
             save_motion = check_motion_output(save_motion, force)
             check_apart(save_motion, [*images, driver])
         if weights is not None:
             weights_file.check_file(weights)
+        marking = Marking(images, driver, private, sign_cert, sign_key)
         warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
 
         portraits = self._portraits(images, face, max_size, background, tracker, progress)
@@ -244,22 +250,27 @@ class Animator:
             comparison = Comparison(portrait.photo, reader, clip.track if show_mesh else None)
             frames = comparison.frames(frames, targets.numbers if preview else range(len(targets)))
             size = comparison.size
+        if label:
+            frames = labelled(frames)
         frames = self._counted(frames, len(targets), progress)
+
+        def write_picture(picture: np.ndarray) -> None:
+            with write_aside(output, output.suffix) as partial:
+                partial.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+                marking(partial)
+
         if preview:
             sheet = contact_sheet(frames, [f"frame {t}, {float(t / rate):.2f} s" for t in targets.numbers])
             size = sheet.shape[1::-1]
-            write_whole(output, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+            write_picture(sheet)
         elif single:
             (picture,) = frames
-            write_whole(output, cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+            write_picture(picture)
         else:
             sound = driver if audio and clip.has_audio and not retimed else None
             if audio and clip.has_audio and retimed:
                 warnings.append(f"{driver}: its sound does not fit --speed, --pingpong or --loop and was left out.")
-            tags = {
-                "comment": "Made with portrait-anim: a still portrait animated by a driver clip (synthetic motion)."
-            }
-            with VideoWriter(output, size, rate, crf, sound, clip.start, tags, force=force) as writer:
+            with VideoWriter(output, size, rate, crf, sound, clip.start, marking.tags, force, marking) as writer:
                 for frame in frames:
                     writer.write(frame)
             warnings += writer.warnings
@@ -270,7 +281,7 @@ class Animator:
             "frames": end_time - tracked,
             "total": end_time - begin,
         }
-        return Result(output, size, rate, len(targets), warnings, timings)
+        return Result(output, size, rate, len(targets), warnings + marking.warnings, timings)
 
     # ---------------------------------------------------------------- stages
 

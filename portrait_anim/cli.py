@@ -176,6 +176,25 @@ def animate(
     show_mesh: Annotated[
         bool, typer.Option("--show-mesh", help="Draw landmarks and mesh over the frames.", rich_help_panel="Seeing")
     ] = False,
+    label: Annotated[
+        bool, typer.Option("--label", help="Write a small AI into a corner of the picture.", rich_help_panel="Marking")
+    ] = False,
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private",
+            help="Leave the names of portrait and driver out of the signed manifest that every output carries.",
+            rich_help_panel="Marking",
+        ),
+    ] = False,
+    sign_cert: Annotated[
+        str | None,
+        typer.Option(
+            help="Your certificate (PEM) to sign the manifest. Default: a key made for this installation.",
+            rich_help_panel="Marking",
+        ),
+    ] = None,
+    sign_key: Annotated[str | None, typer.Option(help="Its private key (PEM).", rich_help_panel="Marking")] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights file. Default: the one that ships.", rich_help_panel="Run")
     ] = None,
@@ -204,6 +223,7 @@ def animate(
         max_size=max_size, background=background, audio=audio, crf=crf, compare=compare, preview=preview,
         show_mesh=show_mesh, head_strength=head_strength, eyes_strength=eyes_strength, lips_strength=lips_strength,
         mirror=mirror, max_turn=max_turn, speed=speed, pingpong=pingpong, loop=loop, save_motion=save_motion,
+        label=label, private=private, sign_cert=sign_cert, sign_key=sign_key,
     )  # fmt: skip
     reasons = {
         "it takes one output, not several": each or len(driver) > 1,

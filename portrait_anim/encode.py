@@ -4,13 +4,10 @@ The picture is encoded to a hidden file beside the target. The sound is added in
 copies the picture: by then the exact length is known, and nothing wrong with the sound can harm the picture.
 """
 
-import contextlib
 import os
 import re
-import shutil
 import subprocess
 import tempfile
-import uuid
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,8 +15,8 @@ import cv2
 import numpy as np
 
 from .errors import InputError, OutputError
-from .outputs import NUMBER, check_output, pictures
-from .video import LOCAL_ONLY, describe, last_words, launch, read_log, stop, url, widen_pipe
+from .outputs import NUMBER, check_output, locked, partial_path, pictures, remove, sweep
+from .video import GUARDED, describe, last_words, launch, read_log, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
 _MP4 = (".mp4", ".mov", ".m4v")
@@ -38,6 +35,7 @@ class VideoWriter:
     for H.264. fps: constant rate, best a Fraction. crf: H.264 quality, 0-51, smaller is better; taken over to
     VP9's scale; GIF and PNG have none. audio_from: media file whose sound goes with the frames from
     audio_start seconds on; GIF and PNG stay silent. metadata: tags for the file; GIF and PNG have none.
+    finish: called with each file that is whole before it gets its name, to change it.
 
     path: Path, target (see `check_output`). count: frames so far. warnings: sentences, filled at the end.
 
@@ -45,7 +43,9 @@ class VideoWriter:
     OutputError when the encoder fails.
     """
 
-    def __init__(self, path, size, fps, crf=18, audio_from=None, audio_start=0.0, metadata=None, force=True):
+    def __init__(
+        self, path, size, fps, crf=18, audio_from=None, audio_start=0.0, metadata=None, force=True, finish=None
+    ):
         self.path = check_output(path, force)
         self.force = force
         self.size = width, height = int(size[0]), int(size[1])
@@ -56,6 +56,7 @@ class VideoWriter:
         self.audio_from = audio_from if self.path.suffix.lower() in _SOUND else None
         self.audio_start = audio_start
         self.metadata = dict(metadata or {})
+        self.finish = finish
         self.count = 0
         self.warnings: list[str] = []
         if width < 1 or height < 1 or self.fps <= 0:
@@ -64,11 +65,11 @@ class VideoWriter:
             raise ValueError(f"H.264 needs even sizes, got {width}x{height}")
 
     def __enter__(self):
-        folder = self.path.parent
-        if self._as_pictures and not folder.is_dir():
-            folder = folder.parent  # the hidden folder becomes the wanted one
-        self._temporary = self._hidden(folder)
-        self._sweep()
+        target = self.path
+        if self._as_pictures and not target.parent.is_dir():
+            target = target.parent  # the hidden folder becomes the wanted one
+        self._temporary = partial_path(target, self.path.suffix)
+        sweep(target.parent)
         try:
             if self._as_pictures:
                 self._temporary.mkdir()
@@ -83,7 +84,7 @@ class VideoWriter:
             self._process = launch(self._arguments(), self._log, stdin=subprocess.PIPE, cwd=cwd)
             widen_pipe(self._process.stdin)
         except BaseException:
-            self._discard()
+            remove(self._temporary)
             raise
         return self
 
@@ -94,7 +95,7 @@ class VideoWriter:
         finally:
             stop(self._process)
             self._log.close()
-            self._discard()
+            remove(self._temporary)
 
     def write(self, frame: np.ndarray) -> None:
         """Add one frame: (H, W, 3) uint8 RGB."""
@@ -110,21 +111,6 @@ class VideoWriter:
             stop(self._process)
             raise self._error(last_words(read_log(self._log))) from error
         self.count += 1
-
-    def _hidden(self, folder: Path) -> Path:
-        stem = self.path.stem if folder == self.path.parent else self.path.parent.name
-        stem = stem[:40]  # a name near the file system's limit must not pass it
-        return folder / f".{stem}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}{self.path.suffix}"
-
-    def _sweep(self) -> None:
-        """Remove what killed runs left of the same target."""
-        start = self._temporary.name.rpartition(".partial-")[0]
-        name = re.compile(rf"{re.escape(start)}\.partial-([0-9]+)-[0-9a-f]{{8}}{re.escape(self.path.suffix)}")
-        with contextlib.suppress(OSError):
-            for file in self._temporary.parent.iterdir():
-                match = name.fullmatch(file.name)
-                if match and _has_ended(int(match[1])):
-                    _remove(file)
 
     def _error(self, reason: str) -> OutputError:
         return OutputError(f"{self.path}: cannot be written ({reason}); check the free disk space and the options.")
@@ -182,6 +168,9 @@ class VideoWriter:
         if self.audio_from is not None:
             self._add_sound()
         try:
+            if self.finish is not None:
+                for file in sorted(self._temporary.iterdir()) if self._as_pictures else [self._temporary]:
+                    self.finish(file)
             if self._as_pictures:
                 self._move_pictures()
             else:
@@ -192,21 +181,27 @@ class VideoWriter:
             raise self._error(error.strerror) from error
 
     def _move_pictures(self) -> None:
-        if not self.path.parent.is_dir():
-            os.replace(self._temporary, self.path.parent)
-            return
-        if not self.force and pictures(self.path):
-            raise FileExistsError
-        for new in self._temporary.iterdir():
-            self._place(new, self.path.with_name(new.name))
-        before, width, after = NUMBER.split(self.path.name)
-        number = self.count + 1  # the last pictures of a longer earlier run must not follow ours
-        while not width or len(str(number)) <= int(width):
-            old = self.path.with_name(f"{before}{number:0{width or 1}d}{after}")
-            if not old.is_file():
-                break
-            old.unlink()
-            number += 1
+        folder = self.path.parent
+        if not folder.is_dir():
+            try:
+                os.replace(self._temporary, folder)
+                return
+            except OSError:
+                if not folder.is_dir():
+                    raise
+        with locked(folder):  # of two runs at once the last one wins, as with files
+            if not self.force and pictures(self.path):
+                raise FileExistsError
+            for new in self._temporary.iterdir():
+                self._place(new, self.path.with_name(new.name))
+            before, width, after = NUMBER.split(self.path.name)
+            number = self.count + 1  # the last pictures of a longer earlier run must not follow ours
+            while not width or len(str(number)) <= int(width):
+                old = self.path.with_name(f"{before}{number:0{width or 1}d}{after}")
+                if not old.is_file():
+                    break
+                old.unlink()
+                number += 1
 
     def _place(self, new: Path, target: Path) -> None:
         """Give a finished file its name. Raises FileExistsError when that is taken, unless `force`."""
@@ -247,10 +242,10 @@ class VideoWriter:
     def _mux(self, sound: list[str]) -> str | None:
         """Write picture and sound to a second file and put it in the place of the first. Returns why not."""
         seconds = self.count / self.fps
-        both = self._hidden(self._temporary.parent)
+        both = partial_path(self._temporary, self.path.suffix)
         start = ["-ss", f"{self.audio_start:.6f}"] if self.audio_start else []
         arguments = [
-            *("-nostdin", "-i", url(self._temporary), *LOCAL_ONLY, *start, "-t", f"{float(seconds):.6f}"),
+            *("-nostdin", "-i", url(self._temporary), *GUARDED, *start, "-t", f"{float(seconds):.6f}"),
             *("-i", url(self.audio_from), "-map", "0:v:0", "-map", "1:a:0", "-map_chapters", "-1"),
             *("-c:v", "copy", *sound, *self._container(), "-y", url(both)),
             *("-map", "1:a:0", "-f", "null", "-"),  # decodes it as well: copying would not notice damage
@@ -280,9 +275,6 @@ class VideoWriter:
             both.unlink(missing_ok=True)
         return None
 
-    def _discard(self) -> None:
-        _remove(self._temporary)
-
 
 # BT.709, the matrix of HD video, in the range 16..235: rows Y, Cb, Cr over R, G, B and 1.
 _BT709 = np.array(
@@ -303,22 +295,3 @@ def yuv420(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     y, *chroma = cv2.split(cv2.transform(frame, _BT709))
     cb, cr = (cv2.resize(c, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for c in chroma)
     return y[:height, :width], cb, cr
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether no such process exists; False when that cannot be asked."""
-    with contextlib.suppress(PermissionError, OverflowError):
-        try:
-            if os.name != "nt":  # there, this would end it
-                os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-    return False

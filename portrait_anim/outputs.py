@@ -1,11 +1,17 @@
-"""Names of outputs: what may be written where, found out before any work is done."""
+"""Outputs: what may be written where, found out before any work is done, and files that appear only when whole."""
 
+import contextlib
+import functools
+import hashlib
 import os
+import platform
 import re
+import shutil
 import stat
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import OutputError, UsageError
@@ -13,6 +19,8 @@ from .errors import OutputError, UsageError
 FORMATS = ".mp4, .mov, .m4v, .webm, .gif, or PNG pictures: a folder name such as frames/ or out_%05d.png"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm")
 NUMBER = re.compile(r"%0?([0-9]*)d")  # of a PNG picture in its name
+_PARTIAL = re.compile(r"\..*\.partial-([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}(\.\w+)?", re.DOTALL)  # machine, process
+_ABANDONED = 86_400  # s without a change: the process on another machine that wrote this has surely ended
 
 
 def check_output(path, force: bool = False, picture: bool = False) -> Path:
@@ -29,7 +37,7 @@ def check_output(path, force: bool = False, picture: bool = False) -> Path:
         return _check(path, os.fspath(path), force, picture)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _odd_names(path) -> Iterator[None]:
     try:
         yield
@@ -47,18 +55,6 @@ def check_preview(path, force: bool = False) -> Path:
     if sheet.exists() and not force:
         raise OutputError(f"{sheet}: exists already; use --force to replace it, or another name.")
     return sheet
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside it and rename it when it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_apart(output: Path, sources: list) -> None:
@@ -160,3 +156,82 @@ def pictures(pattern: Path) -> list[Path]:
     digits = f"[0-9]{{{int(width)}}}" if width else "[0-9]+"
     name = re.compile(re.escape(before) + digits + re.escape(after))
     return [file for file in pattern.parent.iterdir() if name.fullmatch(file.name)]
+
+
+# ---- temporary files beside their targets ----
+
+
+def partial_path(target: Path, suffix: str = "") -> Path:
+    """A new name beside target for what is not whole yet; `sweep` knows whose it is."""
+    stem = target.stem[:40]  # a name near the file system's limit must not pass it
+    return target.with_name(f".{stem}.partial-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}")
+
+
+@contextlib.contextmanager
+def write_aside(path: str | Path, suffix: str = "") -> Iterator[Path]:
+    """The name to write to inside the `with` block, with that suffix; at its end that file, whole, gets the name path.
+
+    After an exception nothing is left, and what was there before stays. An OSError becomes an OutputError.
+    """
+    path = Path(path)
+    sweep(path.parent)
+    partial = partial_path(path, suffix)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); check the folder and its space.") from error
+    finally:
+        remove(partial)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed runs left in folder, never what a living run is writing there."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            match = _PARTIAL.fullmatch(entry.name)
+            if match and _is_abandoned(match[1], int(match[2]), entry):
+                remove(Path(entry.path))
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Wait for other processes that are in such a block for this folder; where there are no locks, don't."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder, if it is there and can be deleted."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@functools.cache
+def _machine() -> str:
+    """Tells apart where process numbers mean different things: computers, and containers that share a folder."""
+    space = ""
+    with contextlib.suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+
+
+def _is_abandoned(machine: str, pid: int, entry: os.DirEntry) -> bool:
+    if machine != _machine():
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED
+    with contextlib.suppress(PermissionError, OverflowError):
+        try:
+            if os.name != "nt":  # there, this would end it
+                os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+    return False

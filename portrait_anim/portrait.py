@@ -53,9 +53,12 @@ def load_photo(path: str | Path) -> np.ndarray:
             image.load()
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):  # 16 and 32 bit: Pillow would clip, not scale
-                values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
+                values = np.array(image, np.float32)  # in place from here: it may have 100 megapixels
+                np.nan_to_num(values, copy=False, posinf=0, neginf=0)
                 top = 65535 if values.max() > 255 and image.mode.startswith("I") else max(values.max(), 1e-9)
-                return np.repeat((values / top * 255).clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+                np.clip(values, 0, top, out=values)
+                np.rint(np.multiply(values, 255 / top, out=values), out=values)
+                return np.repeat(values.astype(np.uint8)[..., None], 3, 2)
             if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
                 rgba = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -64,7 +67,9 @@ def load_photo(path: str | Path) -> np.ndarray:
         raise InputError(
             f"{path}: not an image that can be read (is it really a photo?); use JPEG, PNG or WebP."
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # its decoders raise whatever they like
         raise InputError(f"{path}: the image is damaged or incomplete ({error}); get a whole copy of it.") from error
 
 

@@ -6,8 +6,8 @@ A shard is one segment as a plain .npz (no pickle): JPEG frames and mattes as by
 
 import hashlib
 import json
-import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from .errors import InputError, PortraitAnimError
+from .outputs import write_aside
 from .portrait import cut_square, head_square
 from .warp import CROP
 
@@ -74,11 +75,14 @@ def save_shard(path: Path, shard: Shard) -> None:
     pack = lambda parts: (np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts]))
     frames, frame_offsets = pack(shard.frames)
     mattes, matte_offsets = pack(shard.mattes)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with open(partial, "wb") as file:
+    with write_aside(path) as partial, open(partial, "wb") as file:
         np.savez(file, header=np.array(json.dumps(shard.header)), landmarks=shard.landmarks, frames=frames,
                  frame_offsets=frame_offsets, mattes=mattes, matte_offsets=matte_offsets)  # fmt: skip
-    os.replace(partial, path)
+
+
+_UNREADABLE = (  # what NumPy and JSON make of damaged or hostile files
+    OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RecursionError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
 
 
 def load_shard(path: Path) -> Shard:
@@ -91,7 +95,7 @@ def load_shard(path: Path) -> Shard:
             cut = lambda data, offsets: [data[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
             frames = cut(z["frames"], z["frame_offsets"])
             return Shard(header, frames, cut(z["mattes"], z["matte_offsets"]), z["landmarks"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path}: not a readable shard ({error}); delete it and run prepare again.") from error
 
 

@@ -1,4 +1,4 @@
-"""The `portrait-anim` command: the tools around `animate`: batch, doctor, prepare, meta-train, evaluate."""
+"""The `portrait-anim` command: the tools around `animate`: batch, doctor, prepare, meta-train, evaluate, verify."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptio
 
 @app.callback()
 def tools() -> None:
-    """Tools around `animate`: many jobs, a look at the installation, training your own weights."""
+    """Tools around `animate`: many jobs, what a file is, a look at the installation, training your own weights."""
 
 
 @app.command()
@@ -237,6 +237,32 @@ def evaluate(
             say(f"{done} of {total} pairs")
 
     print(to_markdown(measure(shards, weights, paper, tuple(shots or (1,)), out, progress=show)))
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="Video or picture.")],
+    trust: Annotated[
+        Path | None, typer.Option(help="Certificates (PEM) of issuers you trust, for files signed by others.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of sentences.")] = False,
+) -> None:
+    """Say what a file tells about its making, whether it is intact, and who signed it.
+
+    Exit codes: 0 signed and intact, 1 anything else, 3 unreadable.
+    """
+    from dataclasses import asdict
+
+    from .verify import verify as look
+
+    report = look(file, trust)
+    if json:
+        print_json(asdict(report))
+    else:
+        for line in report.sentences():
+            say(line, sys.stdout)
+    if report.verdict != "intact":
+        raise typer.Exit(1)
 
 
 def main() -> None:

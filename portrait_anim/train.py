@@ -5,7 +5,6 @@ of G and E. A run's folder holds checkpoint.pt (everything to continue exactly),
 """
 
 import json
-import os
 import pickle
 import signal
 import time
@@ -23,6 +22,7 @@ from .episodes import EpisodeConfig, Episodes, embedder_input
 from .errors import InputError
 from .losses import LossWeights, to_unit
 from .networks import Discriminator, Embedder, Generator, ModelConfig
+from .outputs import write_aside
 from .perceptual import FaceNet, ImageNetFeatures, VGGFeatures, feature_distance
 from .prepare import Shard, load_shards
 
@@ -209,9 +209,8 @@ class Trainer:
             "step": self.step, "seconds": self.seconds, "random": torch.get_rng_state(), "average": self.average,
             **{name: getattr(self, name).state_dict() for name in self._PARTS},
         }  # fmt: skip
-        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        with write_aside(path) as partial:
+            torch.save(state, partial)
 
     _PARTS = ("generator", "embedder", "critic", "optimiser", "critic_optimiser")
 

@@ -24,7 +24,10 @@ STANDARD_FPS = [Fraction(n * 1000, d) for n in (12, 15, 24, 25, 30, 48, 50, 60, 
 FALLBACK_FPS = Fraction(30)  # browsers and webcams write files without a rate; they mostly mean 30
 PREROLL = 3.0  # s; a seek in TS or AVI can land after the wanted place, so aim that much before it
 PROBE_TIMEOUT = 60.0  # s
-LOCAL_ONLY = ("-protocol_whitelist", "file")  # a playlist posing as a video must not reach the network
+MAX_PIXELS = 8192 * 8192  # of a frame as stored, twice 8K: decoders take whatever memory a header asks for
+GUARDED = (  # for every input: a playlist posing as a video must not reach the network, a header not the memory
+    "-protocol_whitelist", "file", "-max_pixels", str(MAX_PIXELS)
+)  # fmt: skip
 PIPE_BYTES = 1 << 20  # the most an ordinary Linux user may ask for
 EXACT_SCALING = "bicubic+accurate_rnd+full_chroma_int"  # colours within 2/255 instead of 5; half the speed
 _DULL = re.compile(  # lines of ffmpeg's that only say that something failed, after the one that says why
@@ -70,6 +73,8 @@ def probe(path) -> VideoInfo:
         kind = "has sound but no picture" if has_audio else "holds no video"
         raise InputError(f"{path}: {kind}; give a video file.")
     first = re.search(r"showinfo.*\] n: *0 .* sar:(\d+)/(\d+) s:(\d+)x(\d+)", text)
+    if first is None and (large := re.search(r"Picture size (\d+x\d+) exceeds", text)):
+        raise InputError(f"{path}: frames of {large[1]} px are too large; scale it to 8192x8192 or less.")
     if first is None:
         raise InputError(f"{path}: no frame can be decoded ({last_words(text)}); the file is damaged, fetch it again.")
     sar_num, sar_den, width, height = map(int, first.groups())
@@ -197,7 +202,7 @@ class FrameReader:
         ]
         threads = str(min(4, os.cpu_count() or 1))  # each decoder thread holds a frame or more
         return [
-            *(*LOCAL_ONLY, "-threads", threads, *jump, "-i", url(self.info.path)),
+            *(*GUARDED, "-threads", threads, *jump, "-i", url(self.info.path)),
             *("-map", "0:V:0", *skip, *limit, "-vf", ",".join(filters)),
             *("-fps_mode", "cfr", "-r", rate, "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"),
         ]
@@ -266,7 +271,7 @@ def describe(path, output: list[str]) -> str:
         raise InputError(f"{path}: cannot be read ({reason}); check the name and its permissions.") from error
     if empty:
         raise InputError(f"{path}: the file is empty; fetch it again.")
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", *LOCAL_ONLY]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", *GUARDED]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     try:
         result = subprocess.run([*command, "-i", url(path), *output], timeout=PROBE_TIMEOUT, check=False, **quiet)

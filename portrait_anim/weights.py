@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import InputError, OutputError
+from .outputs import write_aside
 
 if TYPE_CHECKING:
     import torch
@@ -73,14 +72,8 @@ def save(path: str | Path, generator: Generator, embedder: Embedder, config: Mod
     data = pack(tensors, {KEY: json.dumps(header, sort_keys=True)})
     if path.is_dir():
         path /= f"portrait_anim-{hashlib.sha256(data).hexdigest()[:8]}.safetensors"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)  # never half a file under its name
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
+    with write_aside(path) as partial:
+        partial.write_bytes(data)
     return path
 
 

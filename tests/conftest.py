@@ -50,6 +50,17 @@ def track(path: Path):
     return result
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_data_folder(tmp_path_factory):
+    """Signing keys are made here, not in the home of whoever runs the tests."""
+    before = os.environ.get("XDG_DATA_HOME")
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
+    yield
+    os.environ.pop("XDG_DATA_HOME")
+    if before is not None:
+        os.environ["XDG_DATA_HOME"] = before
+
+
 @pytest.fixture(scope="session")
 def bundled(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """The README's example: output and finished process."""

@@ -13,6 +13,7 @@ import pytest
 from portrait_anim import encode, video
 from portrait_anim.encode import VideoWriter, check_output
 from portrait_anim.errors import InputError, OutputError, UsageError
+from portrait_anim.outputs import _machine, write_aside
 from portrait_anim.video import FrameReader, probe
 
 STEP = 3  # luma per frame of numbered clips
@@ -410,15 +411,34 @@ def test_what_appears_during_the_run_is_kept_without_force(tmp_path, monkeypatch
 def test_leftovers_of_killed_runs_are_removed(tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    dead, alive = f"partial-{gone.pid}-0123abcd", f"partial-{os.getppid()}-0123abcd"
-    kept = [f".a.{alive}.mp4", f".b.{dead}.mp4", f".a.{dead}.gif", f"a.{dead}.mp4", ".a.partial-x.mp4"]
-    for name in (*kept, f".a.{dead}.mp4"):
+    here, elsewhere = _machine(), "00000000"
+    dead, alive = f"partial-{here}-{gone.pid}-0123abcd", f"partial-{here}-{os.getppid()}-0123abcd"
+    theirs, old = f"partial-{elsewhere}-{gone.pid}-0123abcd", f"partial-{elsewhere}-{gone.pid}-89abcdef"
+    kept = [f".a.{alive}.mp4", f"a.{dead}.mp4", f".a.{dead}.mp4.bak", ".a.partial-x.mp4", f".a.{theirs}.mp4"]
+    for name in (*kept, f".a.{dead}.mp4", f".b.{dead}.mp4", f".weights.{dead}", f".a.{old}.mp4"):
         (tmp_path / name).write_bytes(b"")
+    os.utime(tmp_path / f".a.{old}.mp4", (0, 0))
     (tmp_path / f".new.{dead}.png").mkdir()
     (tmp_path / f".new.{dead}.png" / "00001.png").write_bytes(b"")
     save(tmp_path / "a.mp4", noise(1))
     save(f"{tmp_path}/new/", noise(1))
     assert sorted(os.listdir(tmp_path)) == sorted([*kept, "a.mp4", "new"])
+
+
+def test_write_aside(tmp_path):
+    path = tmp_path / "a.bin"
+    for data in (b"first", b"second"):
+        with write_aside(path) as partial:
+            partial.write_bytes(data)
+            assert path.exists() == (data == b"second")
+        assert path.read_bytes() == data
+    with pytest.raises(RuntimeError), write_aside(path) as partial:
+        partial.write_bytes(b"third")
+        raise RuntimeError
+    with pytest.raises(OutputError, match="cannot be written"), write_aside(tmp_path / "none" / "a.bin") as partial:
+        partial.write_bytes(b"")
+    assert path.read_bytes() == b"second"
+    assert os.listdir(tmp_path) == ["a.bin"]
 
 
 def test_wrong_sizes_and_frames(tmp_path):
