@@ -14,7 +14,7 @@ import numpy as np
 from .errors import InputError, UsageError
 from .following import MotionTrack
 from .mesh import N_LANDMARKS, face_height
-from .outputs import check_file, write_aside
+from .outputs import check_file, write_whole
 from .video import MAX_FPS, MIN_FPS
 
 FORMAT = 1
@@ -53,8 +53,7 @@ def save_motion(path: Path, track: MotionTrack) -> None:
     }
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
-    with write_aside(path) as partial:
-        partial.write_bytes(file.getvalue())
+    write_whole(path, file.getvalue())
 
 
 def load_motion(path: str | Path) -> MotionTrack:

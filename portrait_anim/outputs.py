@@ -57,6 +57,12 @@ def check_preview(path, force: bool = False) -> Path:
     return sheet
 
 
+def write_whole(path: str | Path, data: bytes) -> None:
+    """A file of these bytes, by `write_aside`."""
+    with write_aside(path) as partial:
+        partial.write_bytes(data)
+
+
 def check_apart(output: Path, sources: list) -> None:
     """Raises OutputError when the output would replace one of the inputs, by whatever name."""
     replaced = pictures(output) if output.suffix.lower() == ".png" and not is_picture(output) else [output]
