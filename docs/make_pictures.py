@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from portrait_anim.animator import Animator
 from portrait_anim.compose import compose_frame, paint_box
+from portrait_anim.following import MotionTrack, track_video
 from portrait_anim.mesh import TRIANGLES, HeadMesh, openness
 from portrait_anim.motion import Retargeter
 from portrait_anim.painter import Painter
 from portrait_anim.portrait import Portrait
-from portrait_anim.tracking import MotionTrack, track_video
 from portrait_anim.video import FrameReader
 from portrait_anim.warp import condition
 

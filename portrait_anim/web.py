@@ -18,17 +18,12 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from . import __version__
 from .animator import Animator, default_output
 from .errors import PortraitAnimError, UsageError
+from .motions import NAMES
 from .portrait import load_photo
 from .video import probe
 from .web_queue import Job, Jobs, QueueFull
 
 MB = 1_000_000
-
-
-def built_in_motions() -> dict[str, Path | str]:
-    """What the page offers beside an uploaded clip: name to driver."""
-    clip = Path(__file__).parent.parent / "examples" / "clip.mp4"
-    return {"talking": clip} if clip.exists() else {}
 
 
 def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> FastAPI:
@@ -79,7 +74,7 @@ def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> Fast
 
     @app.get("/info")
     def info() -> dict:
-        return {"version": __version__, "motions": list(built_in_motions()), "max_upload": max_upload}
+        return {"version": __version__, "motions": NAMES, "max_upload": max_upload}
 
     @app.post("/jobs", status_code=201)
     def create(
@@ -92,14 +87,13 @@ def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> Fast
         max_size: Annotated[int, Form()] = 1280,
         audio: Annotated[bool, Form()] = True,
     ) -> dict:
-        motions = built_in_motions()
-        if clip is None and driver not in motions:
-            raise UsageError(f"Motion '{driver}' is not known; choose {', '.join(motions)} or upload a clip.")
+        if clip is None and driver not in NAMES:
+            raise UsageError(f"Motion '{driver}' is not known; choose {', '.join(NAMES)} or upload a clip.")
         folder = jobs.new_folder()
         try:
             photo = _save(portrait, folder, "portrait")
             load_photo(photo)  # a wrong file is refused at once, not when its turn comes
-            moved_by = motions.get(driver) if clip is None else _save(clip, folder, "clip")
+            moved_by = driver if clip is None else _save(clip, folder, "clip")
             if clip is not None:
                 probe(moved_by)
             options = {"face": face, "strength": strength, "only": tuple(only), "max_size": max_size, "audio": audio}

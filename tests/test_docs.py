@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -83,6 +84,7 @@ def sandbox(template, tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "here"
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("portrait_anim.drivers.DEFAULT_FPS", Fraction(5))  # built-in motions: fewer frames, too
     return folder
 
 
@@ -210,7 +212,7 @@ def test_options_links_and_pictures_exist(document):
     import make_options
 
     text = document.read_text("utf-8")
-    known = {"--help", "--install-completion", "--head"}  # the last is Ray's
+    known = {"--help", "--install-completion", "--head", "--native"}  # the last are Ray's and py-spy's
     for function in make_options.commands().values():
         for name, (info, kind, _) in make_options.options(function).items():
             known.update(make_options.spellings(name, info, kind))
@@ -227,6 +229,13 @@ def test_options_links_and_pictures_exist(document):
         assert place.exists(), f"{document.name}: {target}"
         if anchor:
             assert anchor in headings(place.read_text("utf-8")), f"{document.name}: {target}"
+
+
+def test_every_module_is_placed():
+    text = (ROOT / "docs" / "how-it-works.md").read_text("utf-8")
+    modules = {path.stem for path in (ROOT / "portrait_anim").glob("[!_]*.py")}
+    named = {name for row in re.findall(r"^\| (`\w+`[`\w, ]*) \|", text, re.MULTILINE) for name in row.split("`")[1::2]}
+    assert named == modules
 
 
 def test_pictures_are_small():

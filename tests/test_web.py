@@ -96,12 +96,12 @@ def test_from_upload_to_download(client, jobs, short_clip, tmp_path):
 @pytest.mark.parametrize(
     ("portrait", "clip", "options", "words"),
     [
-        ("notes.jpg", None, {"driver": "talking"}, "notes.jpg: not an image"),
+        ("notes.jpg", None, {"driver": "talk"}, "notes.jpg: not an image"),
         ("mona_lisa.jpg", "notes.mp4", {}, "notes.mp4: not a video"),
-        ("mona_lisa.jpg", None, {"driver": "nothing"}, "Motion 'nothing' is not known; choose talking or"),
-        ("mona_lisa.jpg", None, {"driver": "talking", "strength": "much"}, "strength: Input should be a valid number"),
+        ("mona_lisa.jpg", None, {"driver": "nothing"}, "Motion 'nothing' is not known; choose nod, "),
+        ("mona_lisa.jpg", None, {"driver": "talk", "strength": "much"}, "strength: Input should be a valid number"),
         ("mona_lisa.jpg", None, {"driver": "../../etc/passwd"}, "is not known"),
-        ("../../x/.notes.jpg", None, {"driver": "talking"}, "notes.jpg: not an image"),
+        ("../../x/.notes.jpg", None, {"driver": "talk"}, "notes.jpg: not an image"),
     ],
 )
 def test_unusable_files_and_options_are_refused_at_once(client, jobs, portrait, clip, options, words):
@@ -133,7 +133,7 @@ def test_foreign_pages_and_names_are_refused(client, monkeypatch):
         refused = client.get("/info", headers={"Host": name})
         assert refused.status_code == 421 and "error" in refused.json(), name
     for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-        assert send(client, driver="talking", headers=headers).status_code == 403, headers
+        assert send(client, driver="talk", headers=headers).status_code == 403, headers
     assert client.delete("/jobs/x", headers={"Origin": "http://127.0.0.1:1"}).status_code == 403
     own = {"Origin": "http://127.0.0.1:8420", "Sec-Fetch-Site": "same-origin"}
     assert client.delete("/jobs/x", headers=own).status_code == 404
@@ -151,18 +151,18 @@ def test_machine_name_is_known_only_to_an_open_server(jobs, client):
 def test_too_large_uploads_are_refused_unread(client, tmp_path):
     big = tmp_path / "big.jpg"
     big.write_bytes(bytes(4_000_000))
-    done = send(client, big, driver="talking")
+    done = send(client, big, driver="talk")
     assert done.status_code == 413 and "at most 3 MB" in done.json()["error"]
     assert client.post("/jobs", content=iter([b"x"])).status_code == 411
 
 
 def test_queue_is_bounded_and_jobs_can_be_cancelled(held):
     client = TestClient(web.make_app(held), base_url="http://localhost")
-    ids = [send(client, driver="talking").json()["id"]]
+    ids = [send(client, driver="talk").json()["id"]]
     wait_for(client, ids[0], "running")
-    ids += [send(client, driver="talking").json()["id"] for _ in range(queue.MAX_WAITING)]
+    ids += [send(client, driver="talk").json()["id"] for _ in range(queue.MAX_WAITING)]
     assert len(set(ids)) == len(ids) and min(map(len, ids)) >= 20
-    full = send(client, driver="talking")
+    full = send(client, driver="talk")
     assert full.status_code == 503 and "4 jobs are waiting" in full.json()["error"]
     assert len(list(Path(held._folder.name).iterdir())) == len(ids)
     assert client.get(f"/jobs/{ids[3]}").json()["position"] == 3
@@ -176,7 +176,7 @@ def test_queue_is_bounded_and_jobs_can_be_cancelled(held):
 
 def test_abandoned_jobs_end_and_old_videos_go(held, monkeypatch):
     client = TestClient(web.make_app(held), base_url="http://localhost")
-    running, waiting = (held.get(send(client, driver="talking").json()["id"]) for _ in range(2))
+    running, waiting = (held.get(send(client, driver="talk").json()["id"]) for _ in range(2))
     wait_for(client, running.id, "running")
     waiting.seen -= queue.ABANDONED_SECONDS
     running.seen -= queue.ABANDONED_SECONDS
@@ -226,7 +226,7 @@ def test_command_stops_cleanly_amid_a_job(server, tmp_path):
     address, process = server
     assert address.startswith("http://127.0.0.1:")
     with httpx.Client(base_url=address, timeout=30) as client:
-        id = send(client, driver="talking").json()["id"]
+        id = send(client, driver="talk").json()["id"]
         wait_for(client, id, "running")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
@@ -312,9 +312,9 @@ def test_page_in_chromium(server, short_clip, tmp_path):
         page.get_by_text("The living portrait appears here.").wait_for()
 
         page.locator("#portrait").set_input_files(MONA_LISA)  # a long one, cancelled
-        page.get_by_text("talking", exact=True).click()
+        page.get_by_text("talk", exact=True).click()
         animate.click()
-        page.locator("#stage-text", has_text="Tracking the clip").wait_for(timeout=30_000)
+        page.locator("#stage-text", has_text="Animating").wait_for(timeout=30_000)
         page.get_by_role("button", name="Cancel").click()
         page.get_by_text("The living portrait appears here.").wait_for()
         browser.close()
