@@ -1,4 +1,4 @@
-"""The `portrait-anim` command: the tools around `animate`: batch, doctor, prepare, meta-train, evaluate, verify."""
+"""The `portrait-anim` command: tools around `animate`: serve, batch, verify, doctor, prepare, meta-train, evaluate."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,39 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptio
 
 @app.callback()
 def tools() -> None:
-    """Tools around `animate`: many jobs, what a file is, a look at the installation, training your own weights."""
+    """Tools around `animate`: a web page, many jobs, what a file is, a look at the installation, training weights."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is reached from this machine only.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on, 0 for any free one.")] = 8420,
+    max_upload: Annotated[int, typer.Option(help="MB that portrait and clip may have together.")] = 200,
+    weights: Annotated[Path | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+) -> None:
+    """A local web page: drop a portrait, choose a motion, see the result. Ctrl-C stops it."""
+    if max_upload < 1:
+        raise UsageError(f"--max-upload {max_upload} is too little; give 1 MB or more.")
+    try:
+        from . import web
+    except ModuleNotFoundError as error:
+        raise UsageError(f"The web page needs {error.name}; install it by: pip install '.[web]'.") from error
+    from .animator import Animator
+
+    listener = web.listen(host, port)
+    if not web.is_loopback(host):
+        say(f"warning: everybody who can reach {host} can use this page; it asks for no password.")
+    shown = web.shown_name(host)
+    try:
+        print(f"http://{shown}:{listener.getsockname()[1]}/  (Ctrl-C stops)", flush=True)
+        web.serve(listener, host, max_upload, Animator(weights, device, precision))
+    except KeyboardInterrupt:  # the usual end, not a run that was broken off
+        pass
+    say("stopped; all uploads and videos were deleted")
 
 
 @app.command()
