@@ -78,6 +78,14 @@ def unfold(shape: np.ndarray, offsets: np.ndarray, held: np.ndarray | tuple = ()
 
 def fit(shape: np.ndarray, offsets: np.ndarray, least: float = _LEAST_AREA) -> np.ndarray:
     """offsets (478, 3) made smaller, the upper and the lower face each as a whole, until no triangle turns over."""
+    share = _fitting_share(shape, offsets, least)
+    upper, lower = (share[part].min() for part in (_IS_UPPER, _IS_LOWER))
+    offsets = offsets * (upper + (lower - upper) * _LOWER)[:, None]
+    return offsets * _fitting_share(shape, offsets, least / 2).min()  # 1, unless the parts pull at their border
+
+
+def _fitting_share(shape: np.ndarray, offsets: np.ndarray, least: float) -> np.ndarray:
+    """The share of the offsets, 1 at most, that leaves each triangle of the face `least` of its area: (F,)."""
     a, b, c = shape[_FACE_TRIANGLES, :2].transpose(1, 0, 2)
     da, db, dc = offsets[_FACE_TRIANGLES, :2].transpose(1, 0, 2)
     cross = lambda u, v: (u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) * _TURN
@@ -86,9 +94,7 @@ def fit(shape: np.ndarray, offsets: np.ndarray, least: float = _LEAST_AREA) -> n
     facing, spare = area > 0.1 * area.mean(), area * (1 - least)
     root = np.sqrt(np.maximum(linear**2 - 4 * square * spare, 0))
     reaches = (linear**2 >= 4 * square * spare) & (root > linear)
-    share = np.where(facing & reaches, 2 * spare / np.maximum(root - linear, 1e-12), 1.0)  # where it is first reached
-    upper, lower = (min(1.0, share[part].min()) for part in (~_IS_LOWER, _IS_LOWER))
-    return offsets * (upper + (lower - upper) * _LOWER)[:, None]
+    return np.minimum(1, np.where(facing & reaches, 2 * spare / np.maximum(root - linear, 1e-12), 1.0))
 
 
 def _areas(shape: np.ndarray) -> np.ndarray:
@@ -117,7 +123,7 @@ _TURN = np.ones(len(_FACE_TRIANGLES))  # of triangles listed the other way round
 _TURN = np.sign(_areas(MEAN_FACE))
 _NEIGHBOURS = _neighbours()
 _LOWER = smoothstep((MEAN_FACE[:, 1] - MEAN_FACE[4, 1]) / (MEAN_FACE[0, 1] - MEAN_FACE[4, 1]))  # nose tip to upper lip
-_IS_LOWER = _LOWER[_FACE_TRIANGLES].max(1) > 0.5
+_IS_UPPER, _IS_LOWER = _LOWER[_FACE_TRIANGLES].min(1) < 1, _LOWER[_FACE_TRIANGLES].max(1) > 0  # both at the nose
 EYES = ((np.array([33, 133]), RIGHT_IRIS), (np.array([362, 263]), LEFT_IRIS))  # corners, iris
 JAW = expressions()[1][FEATURES.index("open")]  # what opens the lips by one face height ...
 JAW = JAW / (JAW[LIPS[1]] - JAW[LIPS[0]])[:, 1].mean()  # ... on the mean of their pairs

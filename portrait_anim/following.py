@@ -13,6 +13,7 @@ from .smoothing import smoothstep
 from .tracking import MAX_FACES, Face, FaceAlignmentTracker, MediaPipeTracker, Tracker, find_faces, no_face_advice
 
 HOLD_SECONDS = 0.5  # a lost face is expected back where it was this long; after that it may return anywhere
+SETTLE = 10  # times a first frame is shown to MediaPipe: until then its faces grow by a percent
 CUT_CHANGE = 30.0  # of 255: mean change of a 32 px picture that may be a cut
 CUT_JUMP, FAR_JUMP = 0.08, 0.4  # face heights: landmarks that jump so far with such a change, or without it, are a cut
 
@@ -133,7 +134,7 @@ class _Following:
             )
         self._n_faces = len(found)
         self._place = found[self._face - 1]
-        self._start()
+        self._start(image)
 
     def _look_again(self, image: np.ndarray) -> None:
         """After what may be a cut: the face goes on where it was, else the largest is followed."""
@@ -142,15 +143,17 @@ class _Following:
             near = min(found, key=self._distance)
             self._place = near if self._distance(near) < 0.5 * self._place.size else found[0]
             self._n_faces = max(self._n_faces, len(found))
-        self._start()
+        self._start(image)
 
-    def _start(self) -> None:
+    def _start(self, image: np.ndarray) -> None:
         """A tracker that knows nothing of the frames before."""
         if self._follow not in (None, self._search):
             self._follow.close()
         slow = self._tracker == "face-alignment"
         count = 1 if self._n_faces == 1 else MAX_FACES
         self._follow = self._search if slow else MediaPipeTracker(video=True, max_faces=count)
+        for _ in range(0 if slow else SETTLE):
+            self._follow.faces(image)
 
     def _find(self, image: np.ndarray) -> Face | None:
         found = self._follow.faces(image)
