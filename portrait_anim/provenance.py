@@ -24,9 +24,10 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrain
 TOOL = f"portrait-anim {__version__}"
 DESCRIPTION = f"Made with {TOOL}: a still portrait animated by a driver clip (synthetic motion)."
 HASH = "portrait-anim.sha256"  # of an ingredient's file, in its metadata
-OFFLINE = {  # settings of c2pa's: nothing is fetched, and no pictures of the inputs go into the manifest
+OFFLINE = {  # settings of c2pa's: nothing is fetched, no pictures of the inputs go into the manifest
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
     "builder": {"thumbnail": {"enabled": False}},
+    "core": {"backing_store_memory_threshold_in_mb": 16},  # of 512: a large file need not be in memory twice
 }
 _SIGNABLE = (".mp4", ".mov", ".m4v", ".png", ".gif")
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # the uuid of XMP in MP4 and MOV
