@@ -117,7 +117,7 @@ def test_threads_is_the_number_of_frames_made_at_the_same_time(tmp_path, short_c
         with lock:
             busy += 1
             most.append(busy)
-        time.sleep(0.02)
+        time.sleep(0.2)  # long enough for all threads to meet, on a busy machine too
         with lock:
             busy -= 1
         return real(*arguments)
@@ -212,11 +212,12 @@ def test_turned_heads(axis, degrees, word):
 
 
 def test_closed_eyes(face):
-    from portrait_anim.motion import _LIDS
+    from portrait_anim.mesh import LEFT_EYE, RIGHT_EYE
 
     photo, landmarks = face[0], face[1].copy()
     assert not portrait_warnings("x", photo, landmarks)
-    for upper, lower in _LIDS:
+    for eye in (RIGHT_EYE, LEFT_EYE):
+        lower, upper = eye[1:8], eye[:8:-1]
         landmarks[upper] = landmarks[lower] + 0.1 * (landmarks[upper] - landmarks[lower])
     (warning,) = portrait_warnings("x", photo, landmarks)
     assert "eyes are closed" in warning
