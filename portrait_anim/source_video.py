@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 import numpy as np
 
+from .following import MotionTrack, track_video
 from .mesh import MEAN_FACE, openness
-from .motion import estimate_poses
 from .portrait import Portrait, fit_size
-from .tracking import MotionTrack, track_video
+from .pose import estimate_poses
 from .video import FrameReader
 
 TRACK_SIZE = 640  # px, as for drivers
