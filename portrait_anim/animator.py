@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 
 from . import weights as weights_file
-from .checks import portrait_warnings
 from .drivers import Driver, kind_of, load_driver
 from .encode import VideoWriter
 from .errors import UsageError, unknown
@@ -24,6 +23,8 @@ from .motion_file import check_motion_output
 from .motion_file import save_motion as write_motion
 from .outputs import check_apart, check_output, check_preview, is_picture, write_whole
 from .overlays import Chosen, Comparison, contact_sheet, with_mesh
+from .people import check_finetune, check_people, make_person, read_portraits
+from .person import Person
 from .timeline import Timeline, check_timeline
 from .tracking import check_tracker
 from .video import FrameReader
@@ -35,7 +36,8 @@ KEPT = 4  # portraits and drivers that stay in memory for the next output
 
 @dataclass(frozen=True)
 class Progress:
-    """stage: "portrait", "driver" or "frames". done of total units; total None when not known."""
+    """stage: "portrait", "source", "driver", "tuning" or "frames". done of total units (of tuning: seconds or steps);
+    total None when not known."""
 
     stage: str
     done: int
@@ -68,14 +70,6 @@ def default_output(image: str | Path, driver: str | Path) -> Path:
     """<portrait>--<driver>.mp4 in the current folder."""
     driver = str(driver).replace("camera:", "camera")
     return Path(f"{Path(image).stem[:100]}--{Path(driver).stem[:100]}.mp4")  # a file's name has 255 bytes at most
-
-
-@dataclass
-class _Portraits:
-    """The photos of one person, the first of them the canvas."""
-
-    photos: list  # of Portrait
-    warnings: list[str]
 
 
 class _Recent:
@@ -123,7 +117,7 @@ class Animator:
         self.threads = threads or cores()
         self._options = (weights, device, precision)
         self._painter = None
-        self._recent_portraits, self._recent_drivers = _Recent(), _Recent()
+        self._recent_portraits, self._recent_people, self._recent_drivers = _Recent(), _Recent(), _Recent()
 
     @property
     def painter(self):
@@ -169,17 +163,28 @@ class Animator:
         compare: bool = False,
         preview: bool = False,
         show_mesh: bool = False,
+        finetune: str | float = "auto",
+        seed: int = 0,
+        save_person: str | Path | None = None,
+        person: str | Path | None = None,
+        source_video: str | Path | None = None,
+        shots: int = 8,
         progress: Callable[[Progress], None] = lambda progress: None,
     ) -> Result:
         """Animate a portrait by a driver clip and write the video; the options are those of the command.
 
-        images: the portrait, then further photos of the same person. driver: what `load_driver` takes. output: None
-        for `default_output`; a driver that is a single picture can give a single .png.
+        images: the portrait, then further photos of the same person. They may be followed by `shots` frames of
+        `source_video`, or come from it alone, or from `person`, a file that save_person wrote before. driver: what
+        `load_driver` takes. output: None for `default_output`; a driver that is a single picture can give a single
+        .png. finetune: "auto", "off" or seconds; on Ctrl-C it ends early and the rest goes on.
         preview: make only a contact sheet of a few frames, OUTPUT.preview.png.
         Raises PortraitAnimError, and leaves nothing behind, when something is wrong.
         """
         begin = time.perf_counter()
-        if not images or any(str(path) == "" for path in (*images, driver)):
+        finetune = check_finetune(finetune)
+        save_person = check_people(images, source_video, shots, person, save_person, finetune, seed, force)
+        given = [*images, *(path for path in (source_video, person) if path is not None)]
+        if not given or any(str(path) == "" for path in (*given, driver)):
             raise UsageError("A portrait and a driver are needed, and neither name may be empty.")
         images = [Path(image) for image in images]
         if not 16 <= max_size <= 8192:
@@ -201,18 +206,24 @@ class Animator:
             raise UsageError(
                 "--compare shows a video as it is: with another driver, --speed, --pingpong or --loop it cannot."
             )
-        output = output if output is not None else default_output(images[0], driver)
+        output = output if output is not None else default_output(given[0], driver)
         output = check_preview(output, force) if preview else check_output(output, force, still)
         weights = self._options[0]
-        check_apart(output, [*images, driver, *([] if weights is None else [weights])])
+        for written in (output, *([] if save_person is None else [save_person])):
+            check_apart(written, [*given, driver, *([] if weights is None else [weights])])
         if save_motion is not None:
             save_motion = check_motion_output(save_motion, force)
-            check_apart(save_motion, [*images, driver])
+            check_apart(save_motion, [*given, driver])
         if weights is not None:
             weights_file.check_file(weights)
         warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
 
-        portraits = self._portraits(images, face, max_size, background, tracker, progress)
+        step = lambda *values: progress(Progress(*values))
+        portraits, read = None, (face, max_size, background, tracker)
+        photos = (*map(_identity, given), len(images), shots, *read)
+        if person is None:
+            read_all = lambda: read_portraits(images, source_video, shots, *read, step)
+            portraits = self._recent_portraits.get(photos, read_all)
         ready = time.perf_counter()
         if warm_up.done():
             warm_up.result()  # a bad device or weights file should not wait for the driver to be tracked
@@ -221,11 +232,22 @@ class Animator:
             write_motion(save_motion, clip.track)
         tracked = time.perf_counter()
         painter = warm_up.result()
-        warnings = portraits.warnings + clip.warnings
+        warnings = [*(portraits.warnings if portraits else []), *clip.warnings]
         if painter is None:
+            if person is not None or save_person is not None or finetune not in ("auto", "off"):
+                raise UsageError("Persons are tuned, saved and loaded with weights, and there are none; see --weights.")
             warnings.append("No weights found: the photo is only warped; mouth interior and eyelids are not painted.")
+        if portraits is None:
+            make = lambda: Person.load(person, painter)
+        else:
+            make = lambda: make_person(portraits.photos, painter, weights, finetune, seed, step)
+        someone = self._recent_people.get((*photos, finetune, seed), make)
+        warnings += someone.notes
+        if save_person is not None:
+            someone.save(save_person)
+        tuned = time.perf_counter()
 
-        portrait = portraits.photos[0]
+        portrait = someone.portraits[0]
         own = portrait.views[0].landmarks
         targets = Retargeter(clip.track, own, options)
         box = painted_box(targets)
@@ -236,7 +258,7 @@ class Animator:
             targets = Chosen(targets)
         elif single:
             targets = [targets[len(targets) - 1]]
-        frames = self._frames(portraits.photos, targets, box, painter)
+        frames = self._frames(someone, targets, box)
         if show_mesh:
             frames = with_mesh(frames, targets, portrait)
         if compare:
@@ -267,7 +289,8 @@ class Animator:
         timings = {
             "portrait": ready - begin,
             "driver": tracked - ready,
-            "frames": end_time - tracked,
+            "tuning": tuned - tracked,
+            "frames": end_time - tuned,
             "total": end_time - begin,
         }
         return Result(output, size, rate, len(targets), warnings, timings)
@@ -291,31 +314,6 @@ class Animator:
         _make_frame(grey, grey.warper(), front, painter, psi)
         return painter
 
-    def _portraits(self, images, face, max_size, background, tracker, progress) -> "_Portraits":
-        from .portrait import Portrait, check_photos
-
-        def read() -> _Portraits:
-            loaded = _Portraits([], [])
-            for number, image in enumerate(images):
-                portrait = Portrait.load(image, face if number == 0 else 1, max_size, background, tracker)
-                if portrait.n_faces > 1 and (face == 1 or number):
-                    loaded.warnings.append(
-                        f"{image}: shows {portrait.n_faces} faces, used the largest; --face 2 takes the next."
-                    )
-                if number == 0:  # the canvas; further photos may well look aside or shut their eyes
-                    loaded.warnings += portrait_warnings(str(image), portrait.photo, portrait.landmarks)
-                loaded.photos.append(portrait)
-                progress(Progress("portrait", number + 1, len(images)))
-            if len(images) > 1:
-                loaded.photos, said = check_photos(loaded.photos, images)
-                loaded.warnings += said
-            for other in loaded.photos[1:]:
-                loaded.photos[0].add(other)
-            return loaded
-
-        progress(Progress("portrait", 0, len(images)))
-        return self._recent_portraits.get((*map(_identity, images), face, max_size, background, tracker), read)
-
     def _driver(self, driver, face, tracker, start, end, fps, progress) -> Driver:
         show = lambda done, total: progress(Progress("driver", done, total))
         read = lambda: load_driver(driver, face, tracker, start, end, fps, show)
@@ -329,12 +327,11 @@ class Animator:
             yield frame
             progress(Progress("frames", done, total))
 
-    def _frames(self, portraits: list, targets, box, painter) -> Iterator[np.ndarray]:
+    def _frames(self, person: Person, targets, box) -> Iterator[np.ndarray]:
         """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native
         code frees the GIL, and libraries that each used all cores for a frame would only wait for one another."""
-        portrait = portraits[0]
+        portrait, painter, psi = person.portraits[0], person.painter, person.psi
         warper = portrait.warper()
-        psi = painter.person([p.views[0] for p in portraits]) if painter else None
         make = lambda t: _make_frame(portrait, warper, targets[t], painter, psi, box)
 
         workers = self.threads

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .animator import Animator, cores
 from .errors import InputError, OutputError, UsageError
-from .jobs import Job, Outcome, check_distinct, name_output
+from .jobs import Job, Outcome, check_distinct, name_output, photos_or_stand_in
 from .weights import check_file
 from .workers import LocalWorker, RayWorker, connect, distribute
 
@@ -23,9 +23,9 @@ LISTS = ";"  # between the values of a list in a CSV cell
 def read_jobs(path: str | Path, output: str | None = None, force: bool = False) -> list[Job]:
     """The jobs of a CSV file (with a header) or JSON lines; columns are named as the parameters of `animate`.
 
-    images and driver are needed; an empty cell means the default. Lists (images, only) are JSON lists, in CSV
-    separated by ";". output: folder or template for jobs without an output of their own. Paths are relative to the
-    current folder. Raises InputError, with the line, before any work is done.
+    images (or person, or source_video) and driver are needed; an empty cell means the default. Lists (images, only)
+    are JSON lists, in CSV separated by ";". output: folder or template for jobs without an output of their own. Paths
+    are relative to the current folder. Raises InputError, with the line, before any work is done.
     """
     rows = list(_rows(Path(path)))
     if not rows:
@@ -39,12 +39,13 @@ def read_jobs(path: str | Path, output: str | None = None, force: bool = False) 
         if unknown := [name for name in row if name not in kinds]:
             raise InputError(f"{where}: unknown column {unknown[0]!r}; columns are {', '.join(kinds)}.")
         filled = {name: value for name, value in row.items() if value not in ("", None)}
-        if missing := [name for name in ("images", "driver") if name not in filled]:
+        photos = photos_or_stand_in(filled.get("images", ()), filled)
+        if missing := [name for name, value in (("images", photos), ("driver", filled.get("driver"))) if not value]:
             raise InputError(f"{where}: {missing[0]} is missing; every job needs images and a driver.")
         values = {name: _convert(where, name, value, kinds[name]) for name, value in filled.items()}
-        images, driver = tuple(values.pop("images")), values.pop("driver")
+        images, driver = tuple(values.pop("images", ())), values.pop("driver")
         own = values.pop("output", None)
-        name = name_output(own or output, images, driver, number, several=own is None)
+        name = name_output(own or output, images or tuple(photos), driver, number, several=own is None)
         jobs.append(Job(images, driver, name, {"force": force} | values, make_folder=True))
     check_distinct(job.output for job in jobs)
     return jobs

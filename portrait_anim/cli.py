@@ -42,12 +42,6 @@ def _list_motions(value: bool) -> None:
 
 @app.command(help=_HELP, no_args_is_help=True)
 def animate(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            help="The portrait; more photos of the same person may follow and tell the network more about the face."
-        ),
-    ],
     driver: Annotated[
         list[str],
         typer.Option(
@@ -57,6 +51,12 @@ def animate(
             "nod or smile (--list-motions), or camera:0 (until --end or Ctrl-C). Several give several outputs.",
         ),
     ],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The portrait; more photos of the same person may follow and tell the network more about the face."
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -176,6 +176,29 @@ def animate(
     show_mesh: Annotated[
         bool, typer.Option("--show-mesh", help="Draw landmarks and mesh over the frames.", rich_help_panel="Seeing")
     ] = False,
+    finetune: Annotated[
+        str,
+        typer.Option(
+            help="Fit the networks to the photos first: auto (3 photos or more), off, or for so many seconds. "
+            "Ctrl-C ends it early.",
+            rich_help_panel="Person",
+        ),
+    ] = "auto",
+    seed: Annotated[
+        int, typer.Option(help="Of the fine-tuning: the same seed, the same person.", rich_help_panel="Person")
+    ] = 0,
+    save_person: Annotated[
+        str | None,
+        typer.Option(help="Keep the (fine-tuned) person in this .safetensors file.", rich_help_panel="Person"),
+    ] = None,
+    person: Annotated[
+        str | None, typer.Option(help="A file of --save-person, instead of photos.", rich_help_panel="Person")
+    ] = None,
+    source_video: Annotated[
+        str | None,
+        typer.Option(help="A video of the person: some of its frames serve as photos.", rich_help_panel="Person"),
+    ] = None,
+    shots: Annotated[int, typer.Option(help="How many frames of --source-video.", rich_help_panel="Person")] = 8,
     weights: Annotated[
         str | None, typer.Option(help="Weights file. Default: the one that ships.", rich_help_panel="Run")
     ] = None,
@@ -204,6 +227,7 @@ def animate(
         max_size=max_size, background=background, audio=audio, crf=crf, compare=compare, preview=preview,
         show_mesh=show_mesh, head_strength=head_strength, eyes_strength=eyes_strength, lips_strength=lips_strength,
         mirror=mirror, max_turn=max_turn, speed=speed, pingpong=pingpong, loop=loop, save_motion=save_motion,
+        finetune=finetune, seed=seed, save_person=save_person, person=person, source_video=source_video, shots=shots,
     )  # fmt: skip
     reasons = {
         "it takes one output, not several": each or len(driver) > 1,
@@ -212,7 +236,7 @@ def animate(
     }
     taken = next((reason for reason, holds in reasons.items() if holds), None)
     with to_stdout(output, taken) as (name, stream):
-        jobs = expand(images, driver, name, each, options)
+        jobs = expand(images or [], driver, name, each, options)
         animator, failed, several = Animator(weights, device, precision, threads), 0, len(jobs) > 1
         with Display(quiet, lambda: describe(animator)) as display:
             for outcome in run_jobs(jobs, animator, skip_existing, display.progress):

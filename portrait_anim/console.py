@@ -32,7 +32,10 @@ def shown(path: Path) -> str:
 class Display:
     """Progress on stderr: bars in a terminal, a line per stage elsewhere, nothing when quiet."""
 
-    _TITLES = {"portrait": "Reading the portrait", "driver": "Tracking the driver", "frames": "Animating"}
+    _TITLES = {
+        "portrait": "Reading the portrait", "source": "Choosing frames", "driver": "Tracking the driver",
+        "tuning": "Fine-tuning", "frames": "Animating",
+    }  # fmt: skip
 
     def __init__(self, quiet: bool, note: Callable[[], str] | None = None):
         """note: says on what the frames are made."""

@@ -96,14 +96,10 @@ class Episodes(Dataset):
         self, shard: Shard, source: int, target: int, more: np.ndarray, fused: bool, rng: np.random.Generator
     ) -> dict:
         frames = [source, target, *more.tolist()]
-        images = [shard.image(t) for t in frames]
         landmarks = [shard.landmarks[t].astype(np.float64) for t in frames]
         mattes = [shard.matte(t) for t in (source, *frames[2 : 2 + fused])]
-        if rng.random() < 0.5:
-            images = [np.ascontiguousarray(i[:, ::-1]) for i in images]
-            landmarks = [mesh.mirrored_landmarks(p, CROP) for p in landmarks]
-            mattes = [np.ascontiguousarray(m[:, ::-1]) for m in mattes]
-        images, landmarks, mattes = _move(images, landmarks, mattes, rng)
+        pictures, landmarks = augment([*map(shard.image, frames), *mattes], landmarks, rng)
+        images, mattes = pictures[: len(frames)], pictures[len(frames) :]
         if rng.random() < 0.85:
             matrix, curve = palette(rng, rng.random() < self.config.palettes)
             images = [cv2.LUT(cv2.transform(i, matrix), curve) for i in images]
@@ -112,53 +108,55 @@ class Episodes(Dataset):
         if fused:
             views.append(View(images[2], landmarks[2], mattes[1]).lit_as(canvas))
         plate = layers.plate(canvas.image, canvas.matte)
-        warp = Warper(views).warp(landmarks[1])
-        x = condition(warp, views, plate, landmarks[1])
-        corners = self._corners(landmarks[1], rng)
-        size = self.config.crop
-        padded = lambda parts: torch.stack([*parts, *[torch.zeros_like(parts[0])] * (3 - len(parts))])
-        cut = lambda a: _to_tensor(np.stack([a[y : y + size, x0 : x0 + size] for x0, y in corners]))
+        corners = crop_corners(landmarks[1], self.config.crop, self.config.crops, rng)
         embedded = [0] + list(range(2, len(images)))  # the target is never embedded
         k, side = self.config.max_sources, self.config.embedder_size
         photos, drawings = (torch.zeros((k, 3, side, side), dtype=torch.uint8) for _ in range(2))
         for n, i in enumerate(embedded):
             photos[n], drawings[n] = embedder_input(images[i], landmarks[i], side)
         return {
-            "x": cut(x),  # (C, 13, size, size) the generator's input
-            "target": cut(images[1]),  # (C, 3, size, size) uint8
-            "plate": cut(plate),
-            # Canvas, its mirror image and another photo, V = 3; of no weight when there is none.
-            "flows": padded([cut(flow) for flow in warp.flows]),  # (V, C, 2, size, size)
-            "weights": padded([cut(weight[..., None]) for weight in warp.weights]),  # (V, C, 1, size, size)
-            "photos": padded([_to_tensor(view.image) for view in views]),  # (V, 3, 256, 256) uint8
+            **conditioned_crops(views, plate, images[1], landmarks[1], corners, self.config.crop),
             "sources": photos,  # (K, 3, side, side) uint8, of which `count` are filled
             "drawings": drawings,
             "count": torch.tensor(len(embedded)),
             "person": torch.tensor(self.groups.index(shard.group)),
-            "mouth": self._centres(landmarks[1], corners, [OUTER_LIPS]),  # (C, 1, 2) for D's local heads
-            "eyes": self._centres(landmarks[1], corners, [RIGHT_EYE, LEFT_EYE]),  # (C, 2, 2)
         }
 
-    def _centres(self, landmarks: np.ndarray, corners: list[tuple[int, int]], parts: list) -> torch.Tensor:
-        """Where the parts of the face are in each crop, (C, K, 2) px; NaN where a crop does not show one."""
-        centres = np.stack([landmarks[part, :2].mean(0) for part in parts])[None] - np.array(corners)[:, None]
-        outside = (np.abs(centres - self.config.crop / 2) > self.config.crop / 2 - _MARGIN).any(-1)
-        centres[outside] = np.nan
-        return torch.from_numpy(centres.astype(np.float32))
 
-    def _corners(self, landmarks: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int]]:
-        """Upper left corners (x, y) of the crops: mouth, eyes, then the face, its border, anywhere."""
-        size = self.config.crop
-        mouth = landmarks[OUTER_LIPS, :2].mean(0) + rng.normal(0, 8, 2)
-        eyes = landmarks[np.concatenate([RIGHT_EYE, LEFT_EYE]), :2].mean(0) + rng.normal(0, 10, 2)
-        centres = [mouth, eyes]
-        while len(centres) < self.config.crops:
-            if rng.random() < 0.5:
-                centres.append(landmarks[rng.choice(mesh.OVAL), :2] + rng.normal(0, 12, 2))
-            else:
-                centres.append(rng.uniform(size / 2, CROP - size / 2, 2))
-        corners = np.clip(np.round(np.array(centres[: self.config.crops]) - size / 2), 0, CROP - size).astype(int)
-        return [(int(x), int(y)) for x, y in corners]
+def conditioned_crops(
+    views: list[View],
+    plate: np.ndarray,
+    image: np.ndarray,
+    landmarks: np.ndarray,
+    corners: list[tuple[int, int]],
+    size: int,
+) -> dict[str, torch.Tensor]:
+    """What G sees of views moved to a target (image, landmarks), and the target itself, in C crops of size px.
+
+    views: the canvas, its mirror image, then other photos; with V = 3 at least, views of no weight fill up.
+    """
+    warp = Warper(views).warp(landmarks)
+    x = condition(warp, views, plate, landmarks)
+    cut = lambda a: _to_tensor(np.stack([a[y : y + size, x0 : x0 + size] for x0, y in corners]))
+    padded = lambda parts: torch.stack([*parts, *[torch.zeros_like(parts[0])] * (3 - len(parts))])
+    return {
+        "x": cut(x),  # (C, 13, size, size) the generator's input
+        "target": cut(image),  # (C, 3, size, size) uint8
+        "plate": cut(plate),
+        "flows": padded([cut(flow) for flow in warp.flows]),  # (V, C, 2, size, size)
+        "weights": padded([cut(weight[..., None]) for weight in warp.weights]),  # (V, C, 1, size, size)
+        "photos": padded([_to_tensor(view.image) for view in views]),  # (V, 3, 256, 256) uint8
+        "mouth": _centres(landmarks, corners, size, [OUTER_LIPS]),  # (C, 1, 2) for D's local heads
+        "eyes": _centres(landmarks, corners, size, [RIGHT_EYE, LEFT_EYE]),  # (C, 2, 2)
+    }
+
+
+def _centres(landmarks: np.ndarray, corners: list[tuple[int, int]], size: int, parts: list) -> torch.Tensor:
+    """Where the parts of the face are in each crop, (C, K, 2) px; NaN where a crop does not show one."""
+    centres = np.stack([landmarks[part, :2].mean(0) for part in parts])[None] - np.array(corners)[:, None]
+    outside = (np.abs(centres - size / 2) > size / 2 - _MARGIN).any(-1)
+    centres[outside] = np.nan
+    return torch.from_numpy(centres.astype(np.float32))
 
 
 def embedder_input(image: np.ndarray, landmarks: np.ndarray, side: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -167,11 +165,29 @@ def embedder_input(image: np.ndarray, landmarks: np.ndarray, side: int) -> tuple
     return _to_tensor(photo), _to_tensor(mesh.draw_landmarks(landmarks, CROP, side))
 
 
-def _move(images: list, landmarks: list, mattes: list, rng: np.random.Generator) -> tuple[list, list, list]:
-    """The same small rotation, scale and shift for everything: clips are cut alike, users' photos are not."""
+def crop_corners(landmarks: np.ndarray, size: int, crops: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Upper left corners (x, y) of the crops: mouth, eyes, then the face, its border, anywhere."""
+    mouth = landmarks[OUTER_LIPS, :2].mean(0) + rng.normal(0, 8, 2)
+    eyes = landmarks[np.concatenate([RIGHT_EYE, LEFT_EYE]), :2].mean(0) + rng.normal(0, 10, 2)
+    centres = [mouth, eyes]
+    while len(centres) < crops:
+        if rng.random() < 0.5:
+            centres.append(landmarks[rng.choice(mesh.OVAL), :2] + rng.normal(0, 12, 2))
+        else:
+            centres.append(rng.uniform(size / 2, CROP - size / 2, 2))
+    corners = np.clip(np.round(np.array(centres[:crops]) - size / 2), 0, CROP - size).astype(int)
+    return [(int(x), int(y)) for x, y in corners]
+
+
+def augment(images: list, landmarks: list, rng: np.random.Generator) -> tuple[list, list]:
+    """Every second time flipped, and a small rotation, scale and shift, the same for all pictures and mattes: clips
+    are cut alike, users' photos are not."""
+    if rng.random() < 0.5:
+        images = [np.ascontiguousarray(i[:, ::-1]) for i in images]
+        landmarks = [mesh.mirrored_landmarks(p, CROP) for p in landmarks]
     scale, angle, shift = rng.uniform(0.85, 1.2), rng.uniform(-10, 10), rng.uniform(-12, 12, 2)
     if rng.random() < 0.1:
-        return images, landmarks, mattes
+        return images, landmarks
     matrix = cv2.getRotationMatrix2D((CROP / 2, CROP / 2), angle, scale)
     matrix[:, 2] += shift
     by_index = matrix.copy()
@@ -183,7 +199,7 @@ def _move(images: list, landmarks: list, mattes: list, rng: np.random.Generator)
         points[:, :2] = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         points[:, 2] *= scale
         moved.append(points)
-    return [turn(i) for i in images], moved, [turn(m) for m in mattes]
+    return [turn(i) for i in images], moved
 
 
 def _to_tensor(array: np.ndarray) -> torch.Tensor:

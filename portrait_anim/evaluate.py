@@ -12,14 +12,16 @@ import torch
 from . import layers
 from .compose import paint_box
 from .errors import InputError
+from .finetune import finetune as tune
 from .mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, draw_landmarks, openness
-from .painter import Painter
+from .painter import Painter, choose_precision
 from .perceptual import FaceNet, centred_cosine, face_chip, feature_distance
 from .prepare import Shard, load_shards
 from .tracking import MediaPipeTracker
 from .warp import CROP, View, Warper, condition
 from .weights import Weights, load
 
+CPU = torch.device("cpu")
 LOCAL = 72  # px: side of the mouth and eyes crops
 METRICS = {  # key: (heading, decimals); all but the last three are better when lower
     "l1": ("L1", 2), "mouth_inside": ("inside the mouth", 1), "mouth_l1": ("mouth crop", 2),
@@ -56,17 +58,63 @@ def choose_pairs(shards: list[Shard], shots: int = 1, per_clip: int = 2, seed: i
     return pairs
 
 
-def reenact(pair: Pair, painter: Painter | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mesh warp, the model's picture (the warp without painter) and its input; pictures (256, 256, 3) uint8."""
-    shard, target = pair.shard, pair.shard.landmarks[pair.target].astype(np.float64)
-    canvas, *others = (
-        View(shard.image(t), shard.landmarks[t].astype(np.float64), shard.matte(t)) for t in pair.sources
-    )
+def choose_tuning_pairs(shards: list[Shard], shots: int, people: int | None = None, targets: int = 4) -> list[Pair]:
+    """For fine-tuning, which takes a minute a person: of `people` of them (None: all) the longest clip, its sources
+    spread over it, and targets away from all sources that differ most from the canvas and from one another."""
+    longest = {s.group: s for s in sorted(shards, key=len) if len(s) >= 4 * shots + targets}
+    groups = sorted(longest)
+    pairs = []
+    for group in groups[:: max(1, len(groups) // (people or len(groups)))][:people]:
+        shard, opening = longest[group], openness(longest[group].landmarks)
+        sources = tuple(np.linspace(0, len(shard) - 1, shots + 1).astype(int)[:shots].tolist())
+        rest = np.array([t for t in range(len(shard)) if min(abs(t - s) for s in sources) > 1])
+        distance = np.abs(opening[rest] - opening[0]).sum(1)
+        for _ in range(targets):
+            target = int(rest[distance.argmax()])
+            distance = np.minimum(distance, np.abs(opening[rest] - opening[target]).sum(1))
+            pairs.append(Pair(shard, sources, target))
+    return pairs
+
+
+class _Tuner:
+    """Persons fine-tuned on the sources of pairs, one kept at a time."""
+
+    def __init__(self, weights: Path | None, seconds: float, painter: Painter):
+        self._weights, self._seconds, self._painter = load(weights, critic=True), seconds, painter
+        self._key, self._tuned = None, None
+        self.helped: dict[str, int] = {}  # how many persons were better for it
+
+    def __call__(self, pair: Pair) -> tuple[Painter, torch.Tensor]:
+        if self._key != (id(pair.shard), pair.sources):
+            tuned = tune(photos_of(pair), self._weights, self._seconds, dtype=choose_precision("auto", CPU))
+            self._key = (id(pair.shard), pair.sources)
+            self._tuned = self._painter.with_generator(tuned.generator), tuned.psi
+            shots = str(len(pair.sources))
+            self.helped[shots] = self.helped.get(shots, 0) + tuned.helped
+        return self._tuned
+
+
+def photos_of(pair: Pair) -> list[View]:
+    """The views of a pair's sources."""
+    shard = pair.shard
+    return [View(shard.image(t), shard.landmarks[t].astype(np.float64), shard.matte(t)) for t in pair.sources]
+
+
+def reenact(
+    pair: Pair, painter: Painter | None, psi: torch.Tensor | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mesh warp, the model's picture (the warp without painter) and its input; pictures (256, 256, 3) uint8.
+
+    psi: of a fine-tuned person; else it is what E sees in the sources."""
+    canvas, *others = photos_of(pair)
+    target = pair.shard.landmarks[pair.target].astype(np.float64)
     views = [canvas, canvas.mirrored(), *(view.lit_as(canvas) for view in others)]
     plate = layers.plate(canvas.image, canvas.matte)
     warp = Warper(views).warp(target)
     x = condition(warp, views, plate, target)
-    painting = painter.paint(x, painter.person([canvas, *others])) if painter is not None else None
+    painting = None
+    if painter is not None:
+        painting = painter.paint(x, painter.person([canvas, *others]) if psi is None else psi)
     refined, added = paint_box(warp, views, plate, x, painting)
     return to_uint8(x[..., :3]), to_uint8(refined + added), x
 
@@ -138,12 +186,15 @@ def evaluate(
     shots: tuple[int, ...] = (1,),
     out: Path | None = None,
     sheet_rows: int = 20,
+    finetune: float | None = None,
+    people: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
     """Tables on the held-out people of folder shards: still photo, mesh warp, the model; for each number of shots.
 
     weights: None for those that ship. paper: a weights file of the paper's kind for one more row. out: folder for
-    evaluation.json, evaluation.md and contact-sheet.png (source, target, warp, model). Returns what the JSON holds.
+    evaluation.json, evaluation.md and contact-sheet.png (source, target, warp, model). finetune: seconds, for a row
+    of persons fine-tuned so long, on pairs of their own of so many people. Returns what the JSON holds.
     """
     held_out = load_shards(shards, held_out=True)
     painter = Painter(weights, precision="fp32")
@@ -154,6 +205,10 @@ def evaluate(
             raise InputError(f"{paper}: is not a model of the paper's kind; meta-train --paper makes one.")
     meter = Meter(held_out)
     plan = {count: choose_pairs(held_out, count) for count in shots}
+    tuner = None
+    if finetune is not None:
+        tuner = _Tuner(weights, finetune, painter)
+        plan = {count: choose_tuning_pairs(held_out, count, people) for count in shots}
     total, done, sheet = sum(map(len, plan.values())), 0, []
     report = {"people": len({s.group for s in held_out}), "weights": painter.weights.sha256[:8], "shots": {}}
     for count, pairs in plan.items():
@@ -164,14 +219,20 @@ def evaluate(
             pictures = {"still photo": pair.shard.image(pair.sources[0]), "mesh warp": warped, "model": made}
             if networks is not None:
                 pictures["the paper's configuration"] = reenact_paper(pair, networks)
+            if tuner is not None:
+                pictures["fine-tuned"] = reenact(pair, *tuner(pair))[1]
             for name, picture in pictures.items():
                 rows.setdefault(name, []).append(meter(picture, pair, mouth))
             if count == min(shots) and done % max(1, len(pairs) // sheet_rows) == 0 and len(sheet) < sheet_rows:
-                sheet.append(np.concatenate([pictures["still photo"], pair.shard.image(pair.target), warped, made], 1))
+                shown = [pictures["still photo"], pair.shard.image(pair.target), warped, made]
+                sheet.append(np.concatenate(shown + [pictures[k] for k in ("fine-tuned",) if k in pictures], 1))
             done += 1
             progress(done, total)
         means = {n: {k: round(float(np.nanmean([m[k] for m in ms])), 4) for k in METRICS} for n, ms in rows.items()}
         report["shots"][str(count)] = {"pairs": len(pairs), "rows": means}
+        if tuner is not None:
+            report["people"] = len({pair.shard.group for pair in pairs})
+            report["shots"][str(count)]["people helped by fine-tuning"] = tuner.helped[str(count)]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "evaluation.json").write_text(json.dumps(report, indent=1))

@@ -74,15 +74,24 @@ def expand(
     outputs a folder or a template such as out/{portrait}-{driver}.mp4 ({number} counts from 1).
     Raises UsageError when names are missing or two outputs would have the same.
     """
-    if not images or not drivers or any(str(name) == "" for name in (*images, *drivers)):
+    options = options or {}
+    named = photos_or_stand_in(images, options)
+    if not named or not drivers or any(str(name) == "" for name in (*named, *drivers)):
         raise UsageError("A portrait and a driver are needed, and neither name may be empty.")
-    portraits = [(str(image),) for image in images] if each else [tuple(map(str, images))]
+    if options.get("save_person") and (each or len(drivers) > 1):
+        raise UsageError("--save-person goes with one output; the others can then use --person.")
+    portraits = [(str(name),) for name in named] if each else [tuple(map(str, named))]
     pairs = [(portrait, str(driver)) for portrait in portraits for driver in drivers]
     several = each or len(drivers) > 1
     names = [name_output(output, *pair, n, several) for n, pair in enumerate(pairs, 1)]
     check_distinct(names)
     make = several or (output is not None and names[0] != str(output))
-    return [Job(*pair, name, options or {}, make) for pair, name in zip(pairs, names)]
+    return [Job(pair[0] if images else (), pair[1], name, options, make) for pair, name in zip(pairs, names)]
+
+
+def photos_or_stand_in(images: Iterable[str], options: dict) -> list[str]:
+    """The photos, or without any the video or the person file that stands for them: what names the output."""
+    return list(images) or [options[name] for name in ("source_video", "person") if options.get(name)]
 
 
 def name_output(output: str | None, images: tuple[str, ...], driver: str, number: int, several: bool = True) -> str:

@@ -1,5 +1,6 @@
 """The networks at work: a person's vector once, then a painting per frame."""
 
+import copy
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import torch
 from .errors import UsageError, unknown
 from .inference import folded
 from .mesh import draw_landmarks
-from .networks import Painting
+from .networks import Embedder, Generator, Painting
 from .warp import CROP, N_CHANNELS, View
 from .weights import Weights, load
 
@@ -41,6 +42,15 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     return torch.float16
 
 
+def embed(embedder: Embedder, views: list[View], device: torch.device) -> torch.Tensor:
+    """e of the person on these photos, one view each: the mean of E over them, (1, embedding)."""
+    size = embedder.config.embedder_size
+    photos = np.stack([cv2.resize(v.image, (size, size), interpolation=cv2.INTER_AREA) for v in views])
+    drawings = np.stack([draw_landmarks(v.landmarks, CROP, size) for v in views])
+    to_input = lambda a: torch.from_numpy(a).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return embedder(to_input(photos), to_input(drawings)).mean(0, keepdim=True)
+
+
 class Painter:
     """E and G of a weights file (or loaded already), ready on a device. Raises InputError or UsageError."""
 
@@ -53,14 +63,17 @@ class Painter:
         self._generator = folded(self.weights.generator).to(self.device, self.dtype)
         self._embedder = self.weights.embedder.to(self.device)  # once per photo: fp32 costs nothing
 
+    def with_generator(self, generator: Generator) -> "Painter":
+        """The same with another generator, as fine-tuning makes it; that stays as precise as it is, to be saved."""
+        other = copy.copy(self)
+        other.weights = self.weights._replace(generator=generator)
+        other._generator = copy.deepcopy(generator).to(self.device, self.dtype)
+        return other
+
     @torch.inference_mode()
     def person(self, views: list[View]) -> torch.Tensor:
         """psi of the person on these photos (one view each): G's modulation, from the mean of E over the photos."""
-        size = self.weights.config.embedder_size
-        photos = np.stack([cv2.resize(v.image, (size, size), interpolation=cv2.INTER_AREA) for v in views])
-        drawings = np.stack([draw_landmarks(v.landmarks, CROP, size) for v in views])
-        to_input = lambda a: torch.from_numpy(a).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        e = self._embedder(to_input(photos), to_input(drawings)).mean(0, keepdim=True)
+        e = embed(self._embedder, views, self.device)
         return self._generator.projection(e.to(self.dtype))
 
     @torch.inference_mode()

@@ -141,7 +141,7 @@ class Portrait:
 
     def __init__(self, photo: np.ndarray, landmarks: np.ndarray, background: str = "still", n_faces: int = 1):
         self.photo, self.landmarks, self.n_faces = photo, landmarks, n_faces
-        self._background = background
+        self.background = background
         centre, side = head_square(landmarks)
         self.corner, self.scale = centre - side / 2, CROP / side
         self.region = self._region()
@@ -206,7 +206,7 @@ class Portrait:
         frame = (*np.minimum(low, 0).tolist(), *np.maximum(high, CROP).tolist())
         photo = np.ascontiguousarray(self.photo[y0:y1, x0:x1])
         matte = np.ones(photo.shape[:2], np.float32)
-        if self._background == "still":
+        if self.background == "still":
             shrink = min(1.0, MATTE_SIZE / max(photo.shape[:2]))
             small = cv2.resize(photo, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else photo
             matte = cv2.resize(layers.matte(small), photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)

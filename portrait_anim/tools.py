@@ -124,7 +124,7 @@ def meta_train(
             "licence": "that of the shards' videos",
             "training": f"{trainer.step} steps, {crops} crops, {hours:.2f} h{start}",
         }
-        path = weights.save(out / "weights.safetensors", *trainer.averaged(), trainer.model, info)
+        path = weights.save(out / "weights.safetensors", *trainer.averaged(), trainer.model, info, trainer.critic)
         print(f"{path}: {info['training']}")
 
 
@@ -211,6 +211,10 @@ def evaluate(
     shots: Annotated[
         list[int] | None, typer.Option(help="Photos of the person, T; may be repeated. Default: 1.")
     ] = None,
+    finetune: Annotated[
+        float | None, typer.Option(help="Seconds: measure persons fine-tuned so long, too, on pairs of their own.")
+    ] = None,
+    people: Annotated[int | None, typer.Option(help="With --finetune, of so many people. Default: all.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for evaluation.json, evaluation.md, contact-sheet.png.")
     ] = None,
@@ -228,15 +232,24 @@ def evaluate(
         return
     from .evaluate import evaluate as measure
     from .evaluate import to_markdown
+    from .people import check_finetune
 
     if any(not 1 <= t <= 32 for t in shots or []):
         raise UsageError("--shots must be from 1 to 32.")
+    if finetune is not None:
+        check_finetune(finetune)
+    if people is not None and (people < 1 or finetune is None):
+        raise UsageError("--people must be 1 or more, and goes with --finetune.")
 
     def show(done: int, total: int) -> None:
         if done % 20 == 0 or done == total:
             say(f"{done} of {total} pairs")
 
-    print(to_markdown(measure(shards, weights, paper, tuple(shots or (1,)), out, progress=show)))
+    print(
+        to_markdown(
+            measure(shards, weights, paper, tuple(shots or (1,)), out, finetune=finetune, people=people, progress=show)
+        )
+    )
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""Weights files: one safetensors file with G and E in fp16; config and origin are in its metadata.
+"""Weights files: one safetensors file with G, E and D in fp16; config and origin are in its metadata.
+
+D, the discriminator, is there to fine-tune with; files without one can be used, too.
 
 A file is never trusted: nothing in it is code; names, shapes and types are checked against its config before
 any memory is taken; `portrait_anim-<hash8>.safetensors` carries 8 digits of its own SHA-256. Any fault is an
@@ -9,19 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import InputError, OutputError
+from .outputs import write_whole
 
 if TYPE_CHECKING:
     import torch
 
-    from .networks import Embedder, Generator, ModelConfig
+    from .networks import Discriminator, Embedder, Generator, ModelConfig
 
 FORMAT = 1  # of the metadata and of the tensor names; another number is refused
 NAME = re.compile(r"portrait_anim-([0-9a-f]{8})\.safetensors")
@@ -35,6 +37,7 @@ class Weights(NamedTuple):
     config: ModelConfig
     info: dict[str, Any]  # "name", "training", "licence" and whatever else was saved
     sha256: str  # of the file
+    critic: Discriminator | None = None  # without its table of training videos; None: not asked for, or not there
 
 
 def find_default() -> Path | None:
@@ -55,8 +58,18 @@ def check_file(path: str | Path) -> Path:
     return path
 
 
-def save(path: str | Path, generator: Generator, embedder: Embedder, config: ModelConfig, info: dict[str, Any]) -> Path:
-    """Write the file `path`, or one named by its hash if `path` is a folder, and return where it is."""
+def save(
+    path: str | Path,
+    generator: Generator,
+    embedder: Embedder,
+    config: ModelConfig,
+    info: dict[str, Any],
+    critic: Discriminator | None = None,
+) -> Path:
+    """Write the file `path`, or one named by its hash if `path` is a folder, and return where it is.
+
+    Of the critic all but the table of its training videos is kept: fine-tuning has its own person.
+    """
     import torch
     from safetensors.torch import save as pack
 
@@ -64,8 +77,10 @@ def save(path: str | Path, generator: Generator, embedder: Embedder, config: Mod
         raise ValueError(f"info says no {missing[0]!r}")
     path = Path(path)
     tensors = {}
-    for part, network in (("generator", generator), ("embedder", embedder)):
-        for key, value in network.state_dict().items():
+    for part, network in (("generator", generator), ("embedder", embedder), ("critic", critic)):
+        for key, value in network.state_dict().items() if network else ():
+            if part == "critic" and key.startswith("videos."):
+                continue
             tensors[f"{part}.{key}"] = value = value.detach().to("cpu", torch.float16).contiguous()
             if not all(bound.isfinite() for bound in value.aminmax()):
                 raise OutputError(f"{path}: not written, {part}.{key} has values that fp16 cannot hold.")
@@ -73,20 +88,13 @@ def save(path: str | Path, generator: Generator, embedder: Embedder, config: Mod
     data = pack(tensors, {KEY: json.dumps(header, sort_keys=True)})
     if path.is_dir():
         path /= f"portrait_anim-{hashlib.sha256(data).hexdigest()[:8]}.safetensors"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)  # never half a file under its name
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
+    write_whole(path, data)
     return path
 
 
-def load(path: str | Path | None = None, dtype: torch.dtype | None = None) -> Weights:
-    """The networks of a weights file (None: that of the package), as fp32 or `dtype`, on the CPU."""
-    import torch
+def load(path: str | Path | None = None, dtype: torch.dtype | None = None, critic: bool = False) -> Weights:
+    """The networks of a weights file (None: that of the package), as fp32 or `dtype`, on the CPU. critic: D as well,
+    if the file has it."""
     from safetensors import SafetensorError, safe_open
 
     if path is None and (path := find_default()) is None:
@@ -96,19 +104,18 @@ def load(path: str | Path | None = None, dtype: torch.dtype | None = None) -> We
         with safe_open(path, framework="pt") as file:  # which checks the header and the file's length
             sha256 = _checked_sha256(path)
             config, info = _read_header(path, file.metadata())
-            generator, embedder = _build(path, config, file)
-            for part, network in (("generator", generator), ("embedder", embedder)):
-                state = {}
-                for key in network.state_dict():
-                    value = file.get_tensor(f"{part}.{key}")
-                    if not all(bound.isfinite() for bound in value.aminmax()):
-                        raise InputError(f"{path}: {part}.{key} holds NaN or infinity; use another file.")
-                    state[key] = value.to(dtype or torch.float32)
-                network.load_state_dict(state, assign=True)
-                network.to(memory_format=torch.channels_last).eval()
+            names = ("generator", "embedder", "critic")
+            networks = build(path, config, names if critic and _has_critic(file) else names[:2])
+            check_tensors(path, file, networks, lambda key: "critic" not in networks and key.startswith("critic."))
+            for part, network in networks.items():
+                fill(path, file, part, network, dtype)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a safetensors file, or only part of one; get it again.") from error
-    return Weights(generator, embedder, config, info, sha256)
+    return Weights(networks["generator"], networks["embedder"], config, info, sha256, networks.get("critic"))
+
+
+def _has_critic(file: Any) -> bool:
+    return any(key.startswith("critic.") for key in file.keys())
 
 
 def _checked_sha256(path: Path) -> str:
@@ -148,20 +155,25 @@ def _read_header(path: Path, metadata: dict[str, str] | None) -> tuple[ModelConf
         raise InputError(f"{path}: in its config {str(error)[:80]}; use another file.") from error
 
 
-def _build(path: Path, config: ModelConfig, file: Any) -> tuple[Generator, Embedder]:
-    """The networks without memory for their tensors yet ("meta"), if the file has exactly these tensors."""
+def build(path: Path, config: ModelConfig, parts: tuple[str, ...]) -> dict[str, torch.nn.Module]:
+    """The networks without memory for their tensors yet ("meta")."""
     import torch
 
-    from .networks import Embedder, Generator
+    from .networks import Discriminator, Embedder, Generator
 
+    kinds = {"generator": Generator, "embedder": Embedder, "critic": Discriminator}
     try:
         with torch.device("meta"):
-            generator, embedder = Generator(config), Embedder(config)
+            return {part: kinds[part](config) for part in parts}
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: no network can be built from its config; use another file.") from error
-    wanted = {f"generator.{key}": value for key, value in generator.state_dict().items()}
-    wanted |= {f"embedder.{key}": value for key, value in embedder.state_dict().items()}
-    if odd := sorted(wanted.keys() ^ set(file.keys())):
+
+
+def check_tensors(path: Path, file: Any, networks: dict[str, torch.nn.Module], others: Callable[[str], bool]) -> None:
+    """Raises InputError unless the file has exactly the networks' tensors, and only such more as `others` allows."""
+    wanted = {f"{part}.{key}": value for part, net in networks.items() for key, value in net.state_dict().items()}
+    there = set(file.keys())
+    if odd := sorted((wanted.keys() - there) | {key for key in there - wanted.keys() if not others(key)}):
         what = f"lacks {odd[0]}" if odd[0] in wanted else f"has an unknown tensor {odd[0][:60]!r}"
         raise InputError(f"{path}: {what}; use another file.")
     for key, value in wanted.items():
@@ -170,4 +182,17 @@ def _build(path: Path, config: ModelConfig, file: Any) -> tuple[Generator, Embed
         if shape != tuple(value.shape) or kind not in ("F16", "BF16", "F32"):
             good = tuple(value.shape)
             raise InputError(f"{path}: {key} is {kind} {shape}, not F16 {good}; use another file.")
-    return generator, embedder
+
+
+def fill(path: Path, file: Any, part: str, network: torch.nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Give a network of `build` the file's tensors, as fp32 or `dtype`."""
+    import torch
+
+    state = {}
+    for key in network.state_dict():
+        value = file.get_tensor(f"{part}.{key}")
+        if not all(bound.isfinite() for bound in value.aminmax()):
+            raise InputError(f"{path}: {part}.{key} holds NaN or infinity; use another file.")
+        state[key] = value.to(dtype or torch.float32)
+    network.load_state_dict(state, assign=True)
+    network.to(memory_format=torch.channels_last).eval()

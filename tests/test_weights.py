@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from portrait_anim import weights
 from portrait_anim.errors import InputError, OutputError
-from portrait_anim.networks import Embedder, Generator, ModelConfig
+from portrait_anim.networks import Discriminator, Embedder, Generator, ModelConfig
 
 CONFIG = ModelConfig(widths=(8, 12, 16), embedding=10, middle=1, embedder_widths=(6, 8, 12))
 INFO = {"name": "tiny", "training": "none", "licence": "none"}
@@ -63,6 +63,30 @@ def test_what_is_saved_is_loaded(networks, good):
     with torch.no_grad():
         e = loaded.embedder(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
         loaded.generator(torch.rand(1, 13, 32, 32), loaded.generator.projection(e))
+
+
+def test_the_discriminator_is_kept_without_its_videos_and_loaded_when_asked_for(networks, tmp_path):
+    critic = Discriminator(CONFIG, n_videos=5)
+    path = weights.save(tmp_path, *networks, CONFIG, INFO, critic)
+    assert "critic.videos.weight" not in load_file(path)
+    assert weights.load(path).critic is None
+    loaded = weights.load(path, critic=True).critic
+    assert loaded.videos is None and not loaded.training
+    photo, person = torch.rand(2, 3, 64, 64), torch.randn(2, 10)
+    mouth = torch.full((2, 1, 2), 30.0)
+    with torch.no_grad():
+        scores = [d(photo, photo, person, mouth, mouth)[0] for d in (loaded, critic.eval())]
+        for a, b in zip(*scores):
+            assert torch.allclose(a, b, atol=0.02)
+    tensors = load_file(path)
+    del tensors["critic.linear.bias"]
+    broken = craft(tmp_path / "broken.safetensors", tensors, HEADER)
+    with pytest.raises(InputError, match=r"lacks critic\.linear"):
+        weights.load(broken, critic=True)
+
+
+def test_files_without_a_discriminator_are_loaded_all_the_same(good):
+    assert weights.load(good, critic=True).critic is None
 
 
 def test_saving_twice_gives_the_same_file(networks, good, tmp_path):

@@ -1,0 +1,267 @@
+"""Few-shot fine-tuning on the photos of one person (arXiv 1905.08233, section 3.3, on a warped photo).
+
+E is frozen. psi = P e is freed and learned together with G, against D, whose row of the person is e at first and
+learned, too; with feature matching and the pixel losses. Two photos or more: each photo is warped to each other one.
+One photo: it is re-posed by the mesh, and G learns to restore it from that. What is learned is measured on pairs, or
+re-posings, that are not learned from, and what is returned is never worse there than the person without tuning.
+"""
+
+from __future__ import annotations
+
+import copy
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import losses
+from .losses import LossWeights, to_unit
+from .networks import Discriminator, Generator
+from .painter import Painter, embed
+from .person import Person
+from .portrait import Portrait
+from .shots import Shots, ShotsConfig
+from .warp import View
+from .weights import Weights, load
+
+AUTO_STEPS, AUTO_SECONDS = 200, 110.0  # "auto": so many steps, and at most so many seconds
+# Less of the pixels than in meta-training: with few photos they make the inside of an opened mouth a mean grey.
+LOSSES = LossWeights(image=4.0, inside=1.0, warp=1.0, paint=1.0, adversarial=0.2, features=8.0)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    pairs: int = 2  # a step
+    learning_rate: float = 1e-4  # of G
+    psi_rate: float = 1e-3
+    critic_rate: float = 2e-4
+    average: float = 0.97  # of the moving average over steps, which is what is returned
+    clip_norm: float = 10.0
+    check_every: int = 50  # steps between measurements on what is held out
+    checks: int = 4  # held-out items
+    patience: int = 3  # measurements without a better one that end the tuning
+    weights: LossWeights = LOSSES
+    shots: ShotsConfig = field(default_factory=ShotsConfig)
+
+
+@dataclass
+class Tuned:
+    """generator, psi (1, n): the person, fp32 with fp16's precision, as a file keeps them. before, after: loss on what
+    was held out. helped: False when nothing was better than no tuning, and generator and psi are untuned."""
+
+    generator: Generator
+    psi: Tensor
+    before: float
+    after: float
+    steps: int
+    seconds: float
+
+    @property
+    def helped(self) -> bool:
+        return self.after < self.before
+
+
+class _Tuner:
+    """State of one run: G, psi and their moving average, D and its row of the person, their optimisers."""
+
+    def __init__(
+        self, views: list[View], weights: Weights, seed: int, device: torch.device, dtype: torch.dtype, config
+    ):
+        self.config, self.device, self.dtype = config, device, dtype
+        precision = "fp32" if dtype == torch.float32 else "bf16"
+        untuned = Painter(weights._replace(generator=copy.deepcopy(weights.generator)), device.type, precision)
+        self.shots = Shots(views, untuned, seed, config.shots)
+        last = torch.channels_last
+        self.generator = copy.deepcopy(weights.generator).to(device, torch.float32, memory_format=last).train()
+        self.critic = _critic(weights, seed).to(device, memory_format=last).train()
+        with torch.no_grad():
+            e = embed(weights.embedder.to(device), views, device)
+            self.psi = torch.nn.Parameter(self.generator.projection(e))
+        self.person = torch.nn.Parameter(e.clone())  # with w0 of the critic: w' of the paper
+        self.generator.projection.requires_grad_(False)
+        network = [p for p in self.generator.parameters() if p.requires_grad]
+        self.tuned = [*network, self.psi]
+        rates = [{"params": network, "lr": config.learning_rate}, {"params": [self.psi], "lr": config.psi_rate}]
+        self.optimiser = torch.optim.Adam(rates, betas=(0.5, 0.99))
+        self.critics = [*self.critic.parameters(), self.person]
+        self.critic_optimiser = torch.optim.Adam(self.critics, config.critic_rate, (0.0, 0.99))
+        self.start = [p.detach().clone() for p in self.tuned]
+        self.average = [p.clone() for p in self.start]
+        self.judge = copy.deepcopy(self.critic).eval().requires_grad_(False)  # who does not learn, to measure with
+        self.judged_as = e
+
+    def step(self, number: int, items: list[dict[str, Tensor]]) -> None:
+        batch = self._collate(items)
+        made, painting, target, drawing = self._forward(batch, self.psi)
+        inside = batch["x"].flatten(0, 1)[:, 6:8].sum(1, keepdim=True)
+        terms = losses.pixel_losses(made, painting, target, inside, self.config.weights)
+        local = {part: batch[part].flatten(0, 1) for part in ("mouth", "eyes")}
+        image, person = made.image.contiguous(memory_format=torch.channels_last), self.person.expand(len(target), -1)
+        with self._autocast():
+            terms |= losses.generator_adversarial(
+                self.critic, image, target, drawing, person.detach(), self.config.weights, **local
+            )
+        self._update(self.optimiser, self.tuned, sum(terms.values()))
+        with self._autocast():
+            loss = losses.critic_loss(self.critic, image, target, drawing, person, **local)
+        self._update(self.critic_optimiser, self.critics, loss)
+        keep = min(self.config.average, (number + 1) / (number + 4))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.tuned], 1 - keep)
+
+    @torch.no_grad()
+    def measure(self, items: list[dict[str, Tensor]], values: list[Tensor]) -> float:
+        """Loss of the generator with `values`, rounded as a file rounds them, on held-out items."""
+        learning = [p.detach().clone() for p in self.tuned]
+        self._set([value.half().float() for value in values])
+        total = 0.0
+        for item in items:
+            batch = self._collate([item])
+            made, _, target, drawing = self._forward(batch, self.psi)
+            local = {part: batch[part].flatten(0, 1) for part in ("mouth", "eyes")}
+            with self._autocast():
+                person = self.judged_as.expand(len(target), -1)
+                terms = losses.generator_adversarial(
+                    self.judge, made.image, target, drawing, person, self.config.weights, **local
+                )
+            total += float(terms["features"] + self.config.weights.image * (made.image - target).abs().mean())
+        self._set(learning)
+        return total / len(items)
+
+    def result(self, values: list[Tensor]) -> tuple[Generator, Tensor]:
+        self._set([value.half().float() for value in values])
+        return self.generator.eval().requires_grad_(False).cpu(), self.psi.detach().cpu()
+
+    @torch.no_grad()
+    def _set(self, values: list[Tensor]) -> None:
+        torch._foreach_copy_(self.tuned, values)
+
+    def _collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {k: v.to(self.device) for k, v in torch.utils.data.default_collate(items).items()}
+
+    def _forward(self, batch: dict[str, Tensor], psi: Tensor) -> tuple:
+        x = batch["x"].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            painting = self.generator(x, psi)
+        if not all(part.isfinite().all() for part in painting):  # and sampling at such places would be a crash
+            raise FloatingPointError("fine-tuning diverged")
+        return losses.compose(batch, painting), painting, to_unit(batch["target"].flatten(0, 1)), x[:, 3:6]
+
+    def _autocast(self):
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+    def _update(self, optimiser: torch.optim.Optimizer, parameters: list, loss: Tensor) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        optimiser.step()
+
+
+def _critic(weights: Weights, seed: int) -> Discriminator:
+    """The weights' own, or a new one: its features are a measure of likeness even untrained."""
+    if weights.critic is not None:
+        return copy.deepcopy(weights.critic)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Discriminator(weights.config)
+
+
+def finetune(
+    views: list[View],
+    weights: Weights,
+    seconds: float,
+    steps: int | None = None,
+    seed: int = 0,
+    device: torch.device = torch.device("cpu"),
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    config: FinetuneConfig = FinetuneConfig(),
+) -> Tuned:
+    """Tune G and psi to the person on these photos (one view each) and return them; weights stay as they are.
+
+    weights: with fp32 networks, best with their critic. It ends after `steps`, then the same seed gives the same
+    person; after `seconds`; when should_stop() says so; or when nothing has got better for a while. dtype: bf16 where
+    the device is fast at it. progress gets what is done of the seconds, or of the steps, and all of it.
+    """
+    begin = time.monotonic()
+    progress(0, steps or round(seconds))
+    tuner = _Tuner(views, weights, seed, device, torch.bfloat16 if dtype == torch.float16 else dtype, config)
+    shots, pairs = tuner.shots, config.pairs
+    checks = [shots.item(j, held_out=True) for j in range(config.checks)]
+    ready = time.monotonic()
+    best, before = tuner.start, tuner.measure(checks, tuner.start)
+    reserve = time.monotonic() - ready  # s: what the last measurement will take
+    after, since, number = before, 0, 0
+    with ThreadPoolExecutor(1) as pool:  # makes the next items while the networks learn from these
+        make = lambda number: [shots.item(j) for j in range(number * pairs, (number + 1) * pairs)]
+        coming = pool.submit(make, 0)
+        while since < config.patience:
+            ended = number == steps or time.monotonic() - begin + reserve >= seconds or should_stop()
+            try:
+                if number and (ended or number % config.check_every == 0):
+                    value = tuner.measure(checks, tuner.average)
+                    since += 1
+                    if value < after:
+                        best, after, since = [p.clone() for p in tuner.average], value, 0
+                if ended:
+                    break
+                items = coming.result()
+                coming = pool.submit(make, number + 1)
+                tuner.step(number, items)
+            except FloatingPointError:
+                break  # the best so far is kept
+            number += 1
+            progress(*((number, steps) if steps else (round(time.monotonic() - begin), round(seconds))))
+        coming.cancel()
+    generator, psi = tuner.result(best)
+    return Tuned(generator, psi, before, after, number, time.monotonic() - begin)
+
+
+def tune_person(
+    portraits: list[Portrait],
+    painter: Painter,
+    weights: str | Path | None,
+    budget: str | float = "auto",
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Person:
+    """The person of these portraits, fine-tuned by a budget of seconds or "auto"; untuned, with a note, when that did
+    not help. painter: made of the same weights file."""
+    views = [portrait.views[0] for portrait in portraits]
+    start = load(weights, critic=True)
+    steps, seconds = (AUTO_STEPS, AUTO_SECONDS) if budget == "auto" else (None, budget)
+    tuned = finetune(views, start, seconds, steps, seed, painter.device, painter.dtype, progress, should_stop)
+    if not tuned.helped:
+        person = Person.of(portraits, painter)
+        person.notes = ["Fine-tuning did not come nearer to the photos than the portrait is without; it was left out."]
+        return person
+    psi = tuned.psi.to(painter.device, painter.dtype)
+    return Person(portraits, painter.with_generator(tuned.generator), psi, tuned=True)
+
+
+@contextmanager
+def ended_by_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within it the first Ctrl-C only makes the yielded function true; the next one is what it was before."""
+    asked: list[int] = []
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or previous in (signal.SIG_IGN, None):
+        yield lambda: False
+        return
+
+    def first(number, frame) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, previous)
