@@ -19,6 +19,7 @@ import traceback
 import zipfile
 import zlib
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -419,6 +420,33 @@ def shard(rng, media, folder):
             text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape},), }}".ljust(117) + "\n"
             archive.writestr("mattes.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode())
     return lambda: load_shard(path)
+
+
+@kind
+def motion(rng, media, folder):
+    """Saved motions: damaged, arrays missing, of objects, NaN, or of other shapes."""
+    from portrait_anim.following import MotionTrack
+    from portrait_anim.motion_file import load_motion, save_motion
+
+    points = rng.normal(100, 30, (3, 478, 3)).astype(np.float32)
+    path = folder / "m.npz"
+    save_motion(path, MotionTrack(points, (640, 480), Fraction(25), np.ones(3, bool)))
+    with np.load(path) as saved_motion:
+        arrays = dict(saved_motion)
+    name, way = sorted(arrays)[rng.integers(len(arrays))], rng.integers(5)
+    if way == 0:
+        path.write_bytes(mutate(rng, path.read_bytes()))
+        return lambda: load_motion(path)
+    if way == 1:
+        del arrays[name]
+    elif way == 2:
+        arrays[name] = np.array([print, {}], dtype=object)
+    elif way == 3:
+        arrays[name] = np.full_like(arrays[name], rng.choice([0, -1, 1, 127]))
+    else:
+        arrays[name] = np.full(rng.integers(0, 3000, rng.integers(0, 3)), np.nan)
+    np.savez(path, **arrays)
+    return lambda: load_motion(path)
 
 
 @kind
