@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,17 +17,17 @@ import numpy as np
 from . import weights as weights_file
 from .drivers import Driver, kind_of, load_driver
 from .encode import VideoWriter
-from .errors import UsageError, unknown
-from .motion import MotionOptions, Retargeter
+from .errors import UsageError
+from .motion import Retargeter
 from .motion_file import check_motion_output
 from .motion_file import save_motion as write_motion
+from .options import Options
 from .outputs import check_apart, check_output, check_preview, is_picture, write_aside
 from .overlays import Chosen, Comparison, contact_sheet, with_mesh
-from .people import check_finetune, check_people, make_person, read_portraits
-from .person import Person
+from .people import Portraits, make_person, read_portraits
+from .person import Person, check_person, check_save
 from .provenance import Marking, labelled
-from .timeline import Timeline, check_timeline
-from .tracking import check_tracker
+from .timeline import Timeline
 from .video import FrameReader
 from .warp import CROP, WHOLE, condition
 
@@ -136,175 +136,127 @@ class Animator:
         driver: str | Path,
         output: str | Path | None = None,
         *,
-        force: bool = False,
-        face: int = 1,
-        driver_face: int = 1,
-        tracker: str = "auto",
-        motion: str = "relative",
-        strength: float = 1.0,
-        head_strength: float = 1.0,
-        eyes_strength: float = 1.0,
-        lips_strength: float = 1.0,
-        only: tuple[str, ...] = (),
-        mirror: bool = False,
-        max_turn: float = 40.0,
-        smooth: bool = True,
-        reference_frame: int | None = None,
-        speed: float = 1.0,
-        pingpong: bool = False,
-        loop: int = 1,
-        save_motion: str | Path | None = None,
-        start: float | None = None,
-        end: float | None = None,
-        fps: float | None = None,
-        max_size: int = 1280,
-        background: str = "still",
-        audio: bool = True,
-        crf: int = 18,
-        compare: bool = False,
-        preview: bool = False,
-        show_mesh: bool = False,
-        label: bool = False,
-        private: bool = False,
-        sign_cert: str | Path | None = None,
-        sign_key: str | Path | None = None,
-        finetune: str | float = "auto",
-        seed: int = 0,
-        save_person: str | Path | None = None,
-        person: str | Path | None = None,
-        source_video: str | Path | None = None,
-        shots: int = 8,
         progress: Callable[[Progress], None] = lambda progress: None,
+        **options,
     ) -> Result:
-        """Animate a portrait by a driver clip and write the video; the options are those of the command.
+        """Animate a portrait by a driver and write the video (or what the output's name asks for).
 
-        images: the portrait, then further photos of the same person. They may be followed by `shots` frames of
-        `source_video`, or come from it alone, or from `person`, a file that save_person wrote before. driver: what
-        `load_driver` takes. output: None for `default_output`; a driver that is a single picture can give a single
-        .png. finetune: "auto", "off" or seconds; on Ctrl-C it ends early and the rest goes on.
-        preview: make only a contact sheet of a few frames, OUTPUT.preview.png.
-        Raises PortraitAnimError, and leaves nothing behind, when something is wrong.
+        images: the portrait, then further photos of the same person; none when a source video or a person file stands
+        for them. driver: what `load_driver` takes. output: None for `default_output`; a driver that is a single
+        picture can give a single .png. options: the fields of `Options`, those of the command. On Ctrl-C a
+        fine-tuning ends early and the rest goes on. Raises PortraitAnimError, and leaves nothing behind, when
+        something is wrong.
         """
         begin = time.perf_counter()
-        finetune = check_finetune(finetune)
-        save_person = check_people(images, source_video, shots, person, save_person, finetune, seed, force)
-        given = [*images, *(path for path in (source_video, person) if path is not None)]
-        if not given or any(str(path) == "" for path in (*given, driver)):
-            raise UsageError("A portrait and a driver are needed, and neither name may be empty.")
         images = [Path(image) for image in images]
-        if not 16 <= max_size <= 8192:
-            raise UsageError(f"--max-size {max_size} is out of range; choose 16 to 8192 px.")
-        if not 0 <= crf <= 51:
-            raise UsageError(f"--crf {crf} is out of range; choose 0 (lossless) to 51 (worst).")
-        check_tracker(tracker)
-        still = kind_of(driver) == "image"  # its turn of the head is to be reached, not to be added to the portrait's
-        options = MotionOptions("absolute" if still else motion, strength, head_strength, eyes_strength, lips_strength,
-                                tuple(only), mirror, max_turn, smooth, reference_frame)  # fmt: skip
-        options.check()
-        check_timeline(speed, loop)
-        if background not in ("still", "warp"):
-            raise unknown("--background", background, ("still", "warp"))
-        if face < 1 or driver_face < 1:
-            raise UsageError("Faces are counted from 1, the largest.")
-        retimed = speed != 1 or pingpong or loop > 1
-        if compare and (retimed or kind_of(driver) != "video"):
-            raise UsageError(
-                "--compare shows a video as it is: with another driver, --speed, --pingpong or --loop it cannot."
-            )
-        output = output if output is not None else default_output(given[0], driver)
-        output = check_preview(output, force) if preview else check_output(output, force, still)
-        weights = self._options[0]
-        for written in (output, *([] if save_person is None else [save_person])):
-            check_apart(written, [*given, driver, *(f for f in (weights, sign_cert, sign_key) if f is not None)])
-        if save_motion is not None:
-            save_motion = check_motion_output(save_motion, force)
-            check_apart(save_motion, [*given, driver])
-        if weights is not None:
-            weights_file.check_file(weights)
-        marking = Marking(given, driver, private, sign_cert, sign_key)
+        options = Options(**options).checked(images, driver)
+        output, options = self._check_files(images, driver, output, options)
+        given = [*images, *options.stand_ins()]
+        marking = Marking(given, driver, options.private, options.sign_cert, options.sign_key)
         warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
-
-        step = lambda *values: progress(Progress(*values))
-        portraits, read = None, (face, max_size, background, tracker)
-        photos = (*map(_identity, given), len(images), shots, *read)
-        if person is None:
-            read_all = lambda: read_portraits(images, source_video, shots, *read, step)
-            portraits = self._recent_portraits.get(photos, read_all)
+        portraits = self._portraits(images, options, progress) if options.person is None else None
         ready = time.perf_counter()
         if warm_up.done():
             warm_up.result()  # a bad device or weights file should not wait for the driver to be tracked
-        clip = self._driver(driver, driver_face, tracker, start, end, fps, progress)
-        if save_motion is not None:
-            write_motion(save_motion, clip.track)
+        source = self._driver(driver, options, progress)
+        if options.save_motion is not None:
+            write_motion(options.save_motion, source.track)
         tracked = time.perf_counter()
-        painter = warm_up.result()
-        warnings = [*(portraits.warnings if portraits else []), *clip.warnings]
-        if painter is None:
-            if person is not None or save_person is not None or finetune not in ("auto", "off"):
-                raise UsageError("Persons are tuned, saved and loaded with weights, and there are none; see --weights.")
-            warnings.append("No weights found: the photo is only warped; mouth interior and eyelids are not painted.")
-        if portraits is None:
-            make = lambda: Person.load(person, painter)
-        else:
-            make = lambda: make_person(portraits.photos, painter, weights, finetune, seed, step)
-        someone = self._recent_people.get((*photos, finetune, seed), make)
-        warnings += someone.notes
-        if save_person is not None:
-            someone.save(save_person)
+        person = self._person(portraits, warm_up.result(), given, options, progress)
+        if options.save_person is not None:
+            person.save(options.save_person)
         tuned = time.perf_counter()
-
-        portrait = someone.portraits[0]
-        own = portrait.views[0].landmarks
-        targets = Retargeter(clip.track, own, options)
-        box = painted_box(targets)
-        size, rate = portrait.photo.shape[1::-1], clip.track.fps
-        targets = Timeline(targets, float(rate), clip.track.cuts, speed, pingpong, loop, own if still else None)
-        single = is_picture(output) and not preview
-        if preview:
-            targets = Chosen(targets)
-        elif single:
-            targets = [targets[len(targets) - 1]]
-        frames = self._frames(someone, targets, box)
-        if show_mesh:
-            frames = with_mesh(frames, targets, portrait)
-        if compare:
-            reader = FrameReader(driver, start, end, fps, max_side=max(size))
-            comparison = Comparison(portrait.photo, reader, clip.track if show_mesh else None)
-            frames = comparison.frames(frames, targets.numbers if preview else range(len(targets)))
-            size = comparison.size
-        if label:
-            frames = labelled(frames)
-        frames = self._counted(frames, len(targets), progress)
-
-        def write_picture(picture: np.ndarray) -> None:
-            with write_aside(output, output.suffix) as partial:
-                partial.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
-                marking(partial)
-
-        if preview:
-            sheet = contact_sheet(frames, [f"frame {t}, {float(t / rate):.2f} s" for t in targets.numbers])
-            size = sheet.shape[1::-1]
-            write_picture(sheet)
-        elif single:
-            (picture,) = frames
-            write_picture(picture)
-        else:
-            sound = driver if audio and clip.has_audio and not retimed else None
-            if audio and clip.has_audio and retimed:
-                warnings.append(f"{driver}: its sound does not fit --speed, --pingpong or --loop and was left out.")
-            with VideoWriter(output, size, rate, crf, sound, clip.start, marking.tags, force, marking) as writer:
-                for frame in frames:
-                    writer.write(frame)
-            warnings += writer.warnings
-        end_time = time.perf_counter()
+        warnings = [*(portraits.warnings if portraits else []), *source.warnings, *person.notes]
+        if person.painter is None:
+            warnings.append("No weights found: the photo is only warped; mouth interior and eyelids are not painted.")
+        size, count = self._render(person, source, driver, output, options, marking, warnings, progress)
+        end = time.perf_counter()
         timings = {
             "portrait": ready - begin,
             "driver": tracked - ready,
             "tuning": tuned - tracked,
-            "frames": end_time - tuned,
-            "total": end_time - begin,
+            "frames": end - tuned,
+            "total": end - begin,
         }
-        return Result(output, size, rate, len(targets), warnings + marking.warnings, timings)
+        return Result(output, size, source.track.fps, count, warnings + marking.warnings, timings)
+
+    def _check_files(self, images: list[Path], driver, output, options: Options) -> tuple[Path, Options]:
+        """Where to write, once all names are known to be possible: no input is replaced, no folder is missing."""
+        given, force = [*images, *options.stand_ins()], options.force
+        output = output if output is not None else default_output(given[0], driver)
+        if options.preview:
+            output = check_preview(output, force)
+        else:
+            output = check_output(output, force, picture=kind_of(driver) == "image")
+        if options.save_person is not None:
+            options = replace(options, save_person=check_save(options.save_person, force))
+        if options.save_motion is not None:
+            options = replace(options, save_motion=check_motion_output(options.save_motion, force))
+        weights = self._options[0]
+        read = (weights, options.sign_cert, options.sign_key)
+        for written in (output, options.save_person, options.save_motion):
+            if written is not None:
+                check_apart(written, [*given, driver, *(path for path in read if path is not None)])
+        if options.person is not None:
+            check_person(options.person)
+        if weights is not None:
+            weights_file.check_file(weights)
+        return output, options
+
+    def _render(
+        self,
+        person: Person,
+        source: Driver,
+        driver,
+        output: Path,
+        options: Options,
+        marking: Marking,
+        warnings,
+        progress,
+    ) -> tuple[tuple[int, int], int]:
+        """Make and write all frames; their size (width, height) and number."""
+        portrait, track = person.portraits[0], source.track
+        own, size = portrait.views[0].landmarks, portrait.photo.shape[1::-1]
+        retargeted = Retargeter(track, own, options)
+        still = own if kind_of(driver) == "image" else None
+        timing = (options.speed, options.pingpong, options.loop, still)
+        targets = Timeline(retargeted, float(track.fps), track.cuts, *timing)
+        single = is_picture(output) and not options.preview
+        if options.preview:
+            targets = Chosen(targets)
+        elif single:
+            targets = [targets[len(targets) - 1]]
+        frames = self._frames(person, targets, painted_box(retargeted))
+        if options.show_mesh:
+            frames = with_mesh(frames, targets, portrait)
+        if options.compare:
+            reader = FrameReader(driver, options.start, options.end, options.fps, max_side=max(size))
+            comparison = Comparison(portrait.photo, reader, track if options.show_mesh else None)
+            frames = comparison.frames(frames, targets.numbers if options.preview else range(len(targets)))
+            size = comparison.size
+        if options.label:
+            frames = labelled(frames)
+        frames = self._counted(frames, len(targets), progress)
+        if options.preview or single:
+            if options.preview:
+                picture = contact_sheet(frames, [f"frame {t}, {float(t / track.fps):.2f} s" for t in targets.numbers])
+            else:
+                (picture,) = frames
+            with write_aside(output, output.suffix) as partial:
+                partial.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+                marking(partial)
+            return picture.shape[1::-1], len(targets)
+        sound = driver if options.audio and source.has_audio and not options.retimed else None
+        if options.audio and source.has_audio and options.retimed:
+            warnings.append(f"{driver}: its sound does not fit --speed, --pingpong or --loop and was left out.")
+        sink = VideoWriter(
+            output, size, track.fps, options.crf, sound, source.start, marking.tags, options.force, marking
+        )
+        with sink as writer:
+            for frame in frames:
+                writer.write(frame)
+        warnings += writer.warnings
+        return size, len(targets)
 
     # ---------------------------------------------------------------- stages
 
@@ -325,12 +277,36 @@ class Animator:
         _make_frame(grey, grey.warper(), front, painter, psi)
         return painter
 
-    def _driver(self, driver, face, tracker, start, end, fps, progress) -> Driver:
+    def _portraits(self, images: list[Path], options: Options, progress) -> Portraits:
+        read = lambda: read_portraits(images, options, lambda *step: progress(Progress(*step)))
+        return self._recent_portraits.get(self._photos_key(images, options), read)
+
+    @staticmethod
+    def _photos_key(images: list, options: Options) -> tuple:
+        """What decides how photos are read."""
+        given = [*images, *options.stand_ins()]
+        read = (options.shots, options.face, options.max_size, options.background, options.tracker)
+        return (*map(_identity, given), len(images), *read)
+
+    def _person(self, portraits: Portraits | None, painter, given: list, options: Options, progress) -> Person:
+        """The person of the portraits, fine-tuned when asked for, or the one that was saved."""
+        asked = options.person is not None or options.save_person is not None or options.finetune not in ("auto", "off")
+        if painter is None and asked:
+            raise UsageError("Persons are tuned, saved and loaded with weights, and there are none; see --weights.")
+        step = lambda *values: progress(Progress(*values))
+        if portraits is None:
+            make = lambda: Person.load(options.person, painter)
+        else:
+            make = lambda: make_person(portraits.photos, painter, self._options[0], options, step)
+        key = (*self._photos_key(given, options), options.finetune, options.seed)
+        return self._recent_people.get(key, make)
+
+    def _driver(self, driver: str | Path, options: Options, progress) -> Driver:
         show = lambda done, total: progress(Progress("driver", done, total))
-        read = lambda: load_driver(driver, face, tracker, start, end, fps, show)
+        read = (options.driver_face, options.tracker, options.start, options.end, options.fps)
         if kind_of(driver) == "camera":  # another recording every time
-            return read()
-        return self._recent_drivers.get((_identity(driver), face, tracker, start, end, fps), read)
+            return load_driver(driver, *read, show)
+        return self._recent_drivers.get((_identity(driver), *read), lambda: load_driver(driver, *read, show))
 
     @staticmethod
     def _counted(frames: Iterator[np.ndarray], total: int, progress) -> Iterator[np.ndarray]:

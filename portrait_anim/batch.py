@@ -8,9 +8,10 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
-from .animator import Animator, cores
+from .animator import cores
 from .errors import InputError, OutputError, UsageError
 from .jobs import Job, Outcome, check_distinct, name_output, photos_or_stand_in
+from .options import Options
 from .weights import check_file
 from .workers import LocalWorker, RayWorker, connect, distribute
 
@@ -30,9 +31,7 @@ def read_jobs(path: str | Path, output: str | None = None, force: bool = False) 
     rows = list(_rows(Path(path)))
     if not rows:
         raise InputError(f"{path}: holds no jobs; give a header with images and driver, and a line per job.")
-    kinds = typing.get_type_hints(Animator.animate)
-    for name in ("progress", "return"):
-        del kinds[name]
+    kinds = {"images": list[str | Path], "driver": str | Path, "output": str | Path} | typing.get_type_hints(Options)
     jobs = []
     for number, (line, row) in enumerate(rows, 1):
         where = f"{path} line {line}"

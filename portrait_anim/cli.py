@@ -236,19 +236,15 @@ def animate(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
+    given = locals()
+    from dataclasses import fields
+
     from .animator import Animator
     from .doctor import describe
     from .jobs import expand, run_jobs
+    from .options import Options
 
-    options = dict(
-        force=force, face=face, driver_face=driver_face, tracker=tracker, motion=motion, strength=strength,
-        only=tuple(only or ()), smooth=smooth, reference_frame=reference_frame, start=start, end=end, fps=fps,
-        max_size=max_size, background=background, audio=audio, crf=crf, compare=compare, preview=preview,
-        show_mesh=show_mesh, head_strength=head_strength, eyes_strength=eyes_strength, lips_strength=lips_strength,
-        mirror=mirror, max_turn=max_turn, speed=speed, pingpong=pingpong, loop=loop, save_motion=save_motion,
-        label=label, private=private, sign_cert=sign_cert, sign_key=sign_key,
-        finetune=finetune, seed=seed, save_person=save_person, person=person, source_video=source_video, shots=shots,
-    )  # fmt: skip
+    options = {field.name: given[field.name] for field in fields(Options)} | {"only": tuple(only or ())}
     reasons = {
         "it takes one output, not several": each or len(driver) > 1,
         "--json prints there, too": json,

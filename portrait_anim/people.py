@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .checks import portrait_warnings
 from .errors import UsageError
-from .person import Person, check_person, check_save
+from .person import Person
+
+if TYPE_CHECKING:
+    from .options import Options
 
 AUTO_PHOTOS = 3  # finetune="auto" tunes from so many on: it helps then, and one can be kept back to judge it by
 TUNE_SECONDS = (5.0, 3600.0)  # what may be asked for
-MAX_SHOTS = 32  # frames of a source video
 
 
 @dataclass
@@ -35,51 +38,29 @@ def check_finetune(finetune: str | float) -> str | float:
     return seconds
 
 
-def check_people(
-    images: list, source_video, shots: int, person, save_person, finetune: str | float, seed: int, force: bool
-) -> Path | None:
-    """Where to save the person, if anywhere. Raises UsageError, InputError or OutputError before any work is done."""
-    if seed < 0:
-        raise UsageError(f"--seed {seed} is impossible; choose 0 or more.")
-    if not 1 <= shots <= MAX_SHOTS:
-        raise UsageError(f"--shots {shots} is out of range; choose 1 to {MAX_SHOTS} frames.")
-    if person is not None:
-        if images or source_video is not None:
-            raise UsageError("--person stands for the photos it was made of; give either it or photos.")
-        if save_person is not None or finetune not in ("auto", "off"):
-            raise UsageError("--person is ready: to fine-tune or to save one, give the photos.")
-        check_person(person)
-    return None if save_person is None else check_save(save_person, force)
-
-
 def read_portraits(
-    images: list[Path],
-    source_video: Path | None,
-    shots: int,
-    face: int,
-    max_size: int,
-    background: str,
-    tracker: str,
-    progress: Callable[[str, int, int | None], None],
+    images: list[Path], options: "Options", progress: Callable[[str, int, int | None], None]
 ) -> Portraits:
     """The portraits of all photos and of the video's frames, checked against each other. progress gets the stage."""
     from .portrait import Portrait, check_photos
     from .source_video import portraits_of_video
 
     loaded, names = Portraits([], []), list(images)
+    face, read = options.face, (options.max_size, options.background, options.tracker)
     if images:
         progress("portrait", 0, len(images))
     for number, image in enumerate(images):
-        portrait = Portrait.load(image, face if number == 0 else 1, max_size, background, tracker)
+        portrait = Portrait.load(image, face if number == 0 else 1, *read)
         if portrait.n_faces > 1 and (face == 1 or number):
             loaded.warnings.append(
                 f"{image}: shows {portrait.n_faces} faces, used the largest; --face 2 takes the next."
             )
         loaded.photos.append(portrait)
         progress("portrait", number + 1, len(images))
-    if source_video is not None:
+    if options.source_video is not None:
+        source_video, shots = options.source_video, options.shots
         show = lambda done, total: progress("source", done, total)
-        found = portraits_of_video(source_video, shots, max_size, background, tracker, show)
+        found = portraits_of_video(source_video, shots, *read, show)
         if len(found) < shots:
             loaded.warnings.append(f"{source_video}: only {len(found)} of its frames could be used as photos.")
         loaded.photos += found
@@ -96,13 +77,14 @@ def read_portraits(
 
 
 def make_person(
-    portraits: list, painter, weights, finetune: str | float, seed: int, progress: Callable[[str, int, int], None]
+    portraits: list, painter, weights, options: "Options", progress: Callable[[str, int, int], None]
 ) -> Person:
     """The person of these portraits, fine-tuned when asked for; Ctrl-C then ends the tuning only."""
+    finetune = options.finetune
     if finetune == "off" or painter is None or (finetune == "auto" and len(portraits) < AUTO_PHOTOS):
         return Person.of(portraits, painter)
     from .finetune import ended_by_interrupt, tune_person
 
     with ended_by_interrupt() as should_stop:
         show = lambda done, total: progress("tuning", done, total)
-        return tune_person(portraits, painter, weights, finetune, seed, show, should_stop)
+        return tune_person(portraits, painter, weights, finetune, options.seed, show, should_stop)
