@@ -28,7 +28,7 @@ from .people import Portraits, make_person, read_portraits
 from .person import Person, check_person, check_save
 from .provenance import Marking, labelled
 from .timeline import Timeline
-from .video import FrameReader
+from .video import FrameReader, probe
 from .warp import CROP, WHOLE, condition
 
 PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
@@ -201,6 +201,8 @@ class Animator:
             check_person(options.person)
         if weights is not None:
             weights_file.check_file(weights)
+        if kind_of(driver) == "video":
+            probe(driver)  # what is no video should not wait for the portrait
         return output, options
 
     def _render(
@@ -226,7 +228,7 @@ class Animator:
             targets = Chosen(targets)
         elif single:
             targets = [targets[len(targets) - 1]]
-        frames = self._frames(person, targets, painted_box(retargeted))
+        frames = self.frames(person, targets, painted_box(retargeted))
         if options.show_mesh:
             frames = with_mesh(frames, targets, portrait)
         if options.compare:
@@ -314,7 +316,7 @@ class Animator:
             yield frame
             progress(Progress("frames", done, total))
 
-    def _frames(self, person: Person, targets, box) -> Iterator[np.ndarray]:
+    def frames(self, person: Person, targets, box) -> Iterator[np.ndarray]:
         """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native
         code frees the GIL, and libraries that each used all cores for a frame would only wait for one another."""
         portrait, painter, psi = person.portraits[0], person.painter, person.psi

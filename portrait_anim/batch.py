@@ -82,6 +82,8 @@ def _convert(where: str, name: str, value, hint):
     if origin in (list, tuple):
         items = value if isinstance(value, list) else str(value).split(LISTS)
         return origin(str(item).strip() for item in items)
+    if isinstance(value, list | dict):
+        raise InputError(f"{where}: {name} is a list; it must be one value, and every output a line of its own.")
     text = str(value).strip()
     try:
         if hint is bool:

@@ -74,8 +74,7 @@ class Display:
         now = time.monotonic()
         if step.stage not in self._begin:
             self._begin[step.stage], self._next = (now, step.done), now + FIRST_ESTIMATE
-            if step.stage == "frames" and self._note:
-                text = f"Running on {self._note()}"
+            if text := self._introduction(step.stage):
                 self.console.print(text, highlight=False) if self._bars else say(text)
         begin, first = self._begin[step.stage]
         speed = (step.done - first) / (now - begin) if now > begin else 0
@@ -91,6 +90,11 @@ class Display:
         elif speed and step.total and now >= self._next and (left := (step.total - step.done) / speed) > 1:
             self._next = now + NEXT_ESTIMATE
             say(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate}), about {duration(left)} left")
+
+    def _introduction(self, stage: str) -> str:
+        if stage == "tuning":
+            return "Fine-tuning to the photos first; Ctrl-C ends that early, and the video is made with what is learned"
+        return f"Running on {self._note()}" if stage == "frames" and self._note else ""
 
     def report(self, outcome, stream) -> None:
         """Say what became of a job: its error in any case, the rest unless quiet; success on stream, if any."""

@@ -134,6 +134,7 @@ def _speed(animator: Animator) -> tuple[bool, str]:
     from .following import MotionTrack
     from .mesh import MEAN_FACE
     from .motion import Retargeter
+    from .person import Person
     from .portrait import Portrait
 
     width, height = _SPEED_SIZE
@@ -148,7 +149,7 @@ def _speed(animator: Animator) -> tuple[bool, str]:
     track = MotionTrack(landmarks, _SPEED_SIZE, Fraction(25), np.ones(len(landmarks), bool))
     portrait = Portrait(photo, landmarks[0].astype(np.float64))
     targets = Retargeter(track, portrait.views[0].landmarks)
-    frames = animator._frames([portrait], targets, painted_box(targets), animator.painter)
+    frames = animator.frames(Person.of([portrait], animator.painter), targets, painted_box(targets))
     for _ in range(2):  # the first ones are slow
         next(frames)
     begin, count = time.perf_counter(), 0

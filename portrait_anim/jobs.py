@@ -80,6 +80,8 @@ def expand(
         raise UsageError("A portrait and a driver are needed, and neither name may be empty.")
     if options.get("save_person") and (each or len(drivers) > 1):
         raise UsageError("--save-person goes with one output; the others can then use --person.")
+    if options.get("save_motion") and (each or len(drivers) > 1):
+        raise UsageError("--save-motion goes with one output; the others can then use the file as --driver.")
     portraits = [(str(name),) for name in named] if each else [tuple(map(str, named))]
     pairs = [(portrait, str(driver)) for portrait in portraits for driver in drivers]
     several = each or len(drivers) > 1

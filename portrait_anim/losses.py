@@ -21,7 +21,7 @@ class LossWeights:
     inside: float = 4.0  # how many times more of it inside mouth and eyes, which a warp knows nothing of
     warp: float = 2.0  # L1 of the refined warp alone: the residual flow learns where the mask hides it
     paint: float = 3.0  # L1 of the painting alone: it must be ready before the mask calls on it
-    face: float = 2.0  # FaceNet features: identity and the parts of a face
+    face: float = 4.0  # FaceNet features: identity and the parts of a face
     look: float = 1.0  # ImageNet features: texture
     vgg19: float = 0.15  # the paper's, on features of Caffe's scale; for who has the networks
     vggface: float = 0.025

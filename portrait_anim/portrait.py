@@ -36,6 +36,8 @@ def load_photo(path: str | Path) -> np.ndarray:
     try:
         kind = path.stat().st_mode
     except (OSError, ValueError) as error:
+        if path.parts and path.parts[0] in ("http:", "https:"):  # a Path has lost one of its slashes
+            raise InputError(f"{path}: is an address, not a file; fetch the photo and give a local file.") from error
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise InputError(f"{path}: {reason}; check the portrait's name.") from error
     if stat.S_ISDIR(kind):
