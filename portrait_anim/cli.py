@@ -198,8 +198,8 @@ def animate(
     finetune: Annotated[
         str,
         typer.Option(
-            help="Fit the networks to the photos first: auto (3 photos or more), off, or for so many seconds. "
-            "Ctrl-C ends it early.",
+            help="Fit the networks to the photos first: for so many seconds, off, or auto: where that was measured to "
+            "help, which with the weights that ship is nowhere yet. Ctrl-C ends it early.",
             rich_help_panel="Person",
         ),
     ] = "auto",
