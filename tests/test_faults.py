@@ -254,7 +254,7 @@ def test_a_whole_run_connects_to_nothing_and_loads_no_pickle(tmp_path, short_cli
         assert {event for event, _ in seen} <= {"program", "numba"}, seen
         # ctypes, which MediaPipe's sound library asks for PortAudio, runs some of these; by lists, as we run ffmpeg.
         programs = {name.split("-")[0] for event, name in seen if event == "program"}
-        assert programs <= {"ffmpeg", "ldconfig", "gcc", "ld", "cc", "objdump"}, programs
+        assert programs <= {"ffmpeg", "ldconfig", "gcc", "ld", "cc", "objdump", "lscpu"}, programs
         assert ("ffmpeg" in programs) == (arguments is run)
 
 
