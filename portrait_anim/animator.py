@@ -151,8 +151,7 @@ class Animator:
         images = [Path(image) for image in images]
         options = Options(**options).checked(images, driver)
         output, options = self._check_files(images, driver, output, options)
-        given = [*images, *options.stand_ins()]
-        marking = Marking(given, driver, options.private, options.sign_cert, options.sign_key)
+        marking = Marking([*images, *options.stand_ins()], driver, options.private, options.sign_cert, options.sign_key)
         warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
         portraits = self._portraits(images, options, progress) if options.person is None else None
         ready = time.perf_counter()
@@ -162,7 +161,7 @@ class Animator:
         if options.save_motion is not None:
             write_motion(options.save_motion, source.track)
         tracked = time.perf_counter()
-        person = self._person(portraits, warm_up.result(), given, options, progress)
+        person = self._person(portraits, warm_up.result(), images, options, progress)
         if options.save_person is not None:
             person.save(options.save_person)
         tuned = time.perf_counter()
@@ -220,7 +219,7 @@ class Animator:
         portrait, track = person.portraits[0], source.track
         own, size = portrait.views[0].landmarks, portrait.photo.shape[1::-1]
         retargeted = Retargeter(track, own, options)
-        still = own if kind_of(driver) == "image" else None
+        still = own if source.still else None
         timing = (options.speed, options.pingpong, options.loop, still)
         targets = Timeline(retargeted, float(track.fps), track.cuts, *timing)
         single = is_picture(output) and not options.preview
@@ -290,7 +289,7 @@ class Animator:
         read = (options.shots, options.face, options.max_size, options.background, options.tracker)
         return (*map(_identity, given), len(images), *read)
 
-    def _person(self, portraits: Portraits | None, painter, given: list, options: Options, progress) -> Person:
+    def _person(self, portraits: Portraits | None, painter, images: list, options: Options, progress) -> Person:
         """The person of the portraits, fine-tuned when asked for, or the one that was saved."""
         asked = options.person is not None or options.save_person is not None or options.finetune not in ("auto", "off")
         if painter is None and asked:
@@ -300,7 +299,7 @@ class Animator:
             make = lambda: Person.load(options.person, painter)
         else:
             make = lambda: make_person(portraits.photos, painter, self._options[0], options, step)
-        key = (*self._photos_key(given, options), options.finetune, options.seed)
+        key = (*self._photos_key(images, options), options.finetune, options.seed)
         return self._recent_people.get(key, make)
 
     def _driver(self, driver: str | Path, options: Options, progress) -> Driver:

@@ -8,6 +8,7 @@ import numpy as np
 from . import kernels
 from .networks import Painting
 from .portrait import Portrait
+from .smoothing import smoothstep
 from .warp import CROP, UNSEEN, WHOLE, Box, View, Warp, moved_views
 
 _BORDER = 16  # px over which the painting's say goes to nothing, so that its box has no edge
@@ -19,8 +20,7 @@ def window(box: Box = WHOLE) -> np.ndarray:
     x0, y0, x1, y1 = box
     ramps = []
     for side in (y1 - y0, x1 - x0):
-        ramp = np.clip((np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5) / _BORDER, 0, 1)
-        ramps.append(ramp * ramp * (3 - 2 * ramp))
+        ramps.append(smoothstep((np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5) / _BORDER))
     return (ramps[0][:, None] * ramps[1][None]).astype(np.float32)
 
 

@@ -5,7 +5,6 @@ WebM) with the IPTC digital source type, and a signed C2PA manifest (all but Web
 also names portrait and driver and shows any later change. No network: no time stamp is asked for.
 """
 
-import hashlib
 import mimetypes
 import os
 import zlib
@@ -19,6 +18,7 @@ from . import __version__
 from .errors import InputError, PortraitAnimError, UsageError
 from .outputs import partial_path, remove
 from .signing import Identity, load_identity, own_identity
+from .weights import sha256_of
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 TOOL = f"portrait-anim {__version__}"
@@ -97,11 +97,7 @@ class Marking:
         if kind := mimetypes.guess_type(path.name)[0]:
             ingredient["format"] = kind
         if path.is_file():
-            with open(path, "rb") as file:
-                digest = hashlib.sha256()
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            ingredient["metadata"] = {HASH: digest.hexdigest()}
+            ingredient["metadata"] = {HASH: sha256_of(path)}
         return ingredient, None if self._private or not path.is_file() else path
 
     def _try_out(self, certificate) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 import numpy as np
 
+from .drivers import TRACK_SIZE
 from .following import MotionTrack, track_video
 from .mesh import MEAN_FACE, openness
 from .portrait import Portrait, fit_size
 from .pose import estimate_poses
 from .video import FrameReader
 
-TRACK_SIZE = 640  # px, as for drivers
 _GRID = 48  # cells, each way, in which sharpness is kept for every frame
 _SHARPEST = 0.6  # share of the frames that is sharp enough to choose from
 

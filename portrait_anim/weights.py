@@ -118,12 +118,17 @@ def _has_critic(file: Any) -> bool:
     return any(key.startswith("critic.") for key in file.keys())
 
 
-def _checked_sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    sha256 = digest.hexdigest()
+    return digest.hexdigest()
+
+
+def _checked_sha256(path: Path) -> str:
+    sha256 = sha256_of(path)
     named = NAME.fullmatch(path.name)
     if named and named[1] != sha256[:8]:
         raise InputError(f"{path}: damaged, its SHA-256 is {sha256[:8]}... and not as named; get it again.")
