@@ -87,11 +87,12 @@ def meta_train(
     shards: Annotated[Path, typer.Argument(help="Folder made by prepare.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, samples, weights.")],
     minutes: Annotated[float | None, typer.Option(help="Stop after so long. Default: when interrupted.")] = None,
+    steps: Annotated[int | None, typer.Option(help="End of the run; the learning rate falls to 0 by it.")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights file to start a new run from.")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own networks, on whole frames.")] = False,
     adversarial_after: Annotated[int, typer.Option(help="Steps before the discriminator joins.")] = 4000,
     batch: Annotated[int, typer.Option(help="Pairs of frames a step.")] = 8,
-    learning_rate: Annotated[float, typer.Option(help="Of G and E; lower it for the last part of a run.")] = 3e-4,
+    learning_rate: Annotated[float, typer.Option(help="Of G and E.")] = 3e-4,
     vgg19: Annotated[Path | None, typer.Option(help="Your VGG19 (Caffe's), for the paper's own loss.")] = None,
     vggface: Annotated[Path | None, typer.Option(help="Your VGGFace (VGG16), the same.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of the networks.")] = 1,
@@ -104,8 +105,8 @@ def meta_train(
 
     import torch
 
-    if batch < 1 or threads < 1 or workers < 0:
-        raise UsageError("--batch and --threads must be 1 or more, --workers 0 or more.")
+    if min(batch, threads, 1 if steps is None else steps) < 1 or workers < 0:
+        raise UsageError("--batch, --threads and --steps must be 1 or more, --workers 0 or more.")
     if "RANK" in os.environ:
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     torch.set_num_threads(threads)
@@ -122,6 +123,7 @@ def meta_train(
     config = TrainConfig(
         batch=batch,
         learning_rate=learning_rate,
+        steps=steps,
         adversarial_after=adversarial_after,
         vgg19=vgg19,
         vggface=vggface,

@@ -5,6 +5,7 @@ of G and E. A run's folder holds checkpoint.pt (everything to continue exactly),
 """
 
 import json
+import math
 import pickle
 import signal
 import time
@@ -35,9 +36,11 @@ class TrainConfig:
     learning_rate: float = 3e-4
     critic_rate: float = 4e-4
     warm_up: int = 300  # steps of rising learning rate
+    steps: int | None = None  # in all: the learning rate falls to 0 by then, as a cosine; None: it stays, no end
     ema: float = 0.999
     clip_norm: float = 10.0
     adversarial_after: int = 4000  # steps of phase 1
+    critic_every: int = 3  # phase 2 asks D, and trains it, on every n-th step only: it is half of a step's cost
     look_every: int = 2  # the ImageNet loss on every n-th step, on one crop per pair: a third of its cost
     vgg19: Path | None = None  # files of the paper's perceptual networks, which nobody may ship
     vggface: Path | None = None
@@ -97,8 +100,9 @@ class Trainer:
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, float]:
         """One update of G and E, and in phase 2 of D. Returns the loss terms."""
         config, shares = self.config, self.config.weights
+        share = self._rate_share()
         for group, rate in ((self.optimiser, config.learning_rate), (self.critic_optimiser, config.critic_rate)):
-            group.param_groups[0]["lr"] = rate * min(1.0, (self.step + 1) / config.warm_up)
+            group.param_groups[0]["lr"] = rate * share
         crops = batch["x"].shape[1]
         x = batch["x"].flatten(0, 1).contiguous(memory_format=torch.channels_last)
         target, drawing = to_unit(batch["target"].flatten(0, 1)), x[:, 3:6]
@@ -129,12 +133,13 @@ class Trainer:
                     real = net.features(target)
                 distance = feature_distance(net.features(image), real, relative=False)
                 terms[name] = getattr(shares, name) * distance
-        adversarial = self.step >= config.adversarial_after
+        adversarial = self.step >= config.adversarial_after and self.step % config.critic_every == 0
         if adversarial:
             person = batch["person"].repeat_interleave(crops, 0)
             local = {part: batch[part].flatten(0, 1) for part in ("mouth", "eyes")}
             with self._autocast():
-                terms |= losses.generator_adversarial(self.critic, image, target, drawing, person, shares, **local)
+                critical = losses.generator_adversarial(self.critic, image, target, drawing, person, shares, **local)
+            terms |= {name: config.critic_every * term for name, term in critical.items()}
             terms["match"] = shares.match * (e - self.critic.videos(batch["person"]).detach()).abs().mean()
         self._update(self.optimiser, self.painters, sum(terms.values()))
         if adversarial:
@@ -149,6 +154,12 @@ class Trainer:
         terms["l1 warp"] = (x[:, :3] - target).abs().mean()
         terms["l1"] = (image - target).abs().mean()
         return {k: float(v.detach()) for k, v in terms.items()}
+
+    def _rate_share(self) -> float:
+        """Of the learning rates, at this step."""
+        rise = min(1.0, (self.step + 1) / self.config.warm_up)
+        steps = self.config.steps
+        return rise if steps is None else rise * (1 + math.cos(math.pi * min(1.0, self.step / steps))) / 2
 
     def _autocast(self):
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bf16)
@@ -266,6 +277,8 @@ def meta_train(
         trainer.load(checkpoint)
     elif trainer.model.kind == "warp":
         trainer.standardise()
+    if config.steps is not None and trainer.step >= config.steps:
+        return trainer
     window = _Window(trainer.episodes, trainer.step * config.batch, trainer.rank, trainer.world)
     loader = DataLoader(
         window,
@@ -284,7 +297,7 @@ def meta_train(
             recent.append(trainer.train_step(batch))
             now = time.monotonic()
             trainer.seconds = first + now - begin
-            done = bool(stop) or (minutes is not None and now - begin >= minutes * 60)
+            done = bool(stop) or trainer.step == config.steps or (minutes is not None and now - begin >= minutes * 60)
             if trainer.world > 1:  # all stop together
                 flag = torch.tensor(float(done))
                 dist.all_reduce(flag, dist.ReduceOp.MAX)

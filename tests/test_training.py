@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from portrait_anim.networks import ModelConfig
 from portrait_anim.prepare import is_held_out, load_shard, load_shards
 from portrait_anim.train import TrainConfig, Trainer, meta_train
 
-TINY = TrainConfig(batch=2, adversarial_after=1, episodes=EpisodeConfig(crop=64, crops=2))
+TINY = TrainConfig(batch=2, adversarial_after=1, critic_every=1, episodes=EpisodeConfig(crop=64, crops=2))
 
 
 def run_tool(*arguments, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess:
@@ -165,6 +166,18 @@ def test_a_resumed_run_continues_exactly(shards, tmp_path):
         assert torch.equal(a, b)
     for a, b in zip(whole.critic.parameters(), parts.critic.parameters()):
         assert torch.equal(a, b)
+
+
+def test_a_run_of_steps_ends_there_with_its_rate_at_nothing(shards, tmp_path):
+    config = replace(TINY, steps=3, warm_up=1, critic_every=2)
+    trainer = meta_train(shards, tmp_path / "run", workers=0, config=config)
+    assert trainer.step == 3
+    assert trainer.optimiser.param_groups[0]["lr"] == pytest.approx(config.learning_rate / 4)  # of the last step
+    asked = trainer.critic_optimiser.state_dict()["state"]
+    assert {int(state["step"]) for state in asked.values()} == {1}  # at step 2 of 0, 1, 2
+    made = [p.clone() for p in trainer.average]
+    again = meta_train(shards, tmp_path / "run", workers=0, config=config)
+    assert again.step == 3 and all(torch.equal(a, b) for a, b in zip(made, again.average))
 
 
 def _train_until(shards: Path, out: Path, step: int) -> Trainer:
