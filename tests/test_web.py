@@ -293,7 +293,8 @@ def test_page_in_chromium(server, short_clip, tmp_path):
         page.get_by_role("link", name="Download").wait_for(timeout=60_000)
         page.get_by_text("12 frames").wait_for()
         video = page.locator("video#video")
-        page.wait_for_function("document.querySelector('#video').readyState >= 2")  # it plays
+        plays = "v.readyState >= 2 ? done(true) : (v.onloadeddata = () => done(true), setTimeout(done, 30_000, false))"
+        assert video.evaluate(f"v => new Promise(done => {plays})")
         assert video.evaluate("v => [v.videoWidth, v.videoHeight, v.error]") == [410, 640, None]
         with page.expect_download() as download:
             page.get_by_role("link", name="Download").click()
