@@ -5,12 +5,15 @@ The composite here is the differentiable twin of `compose.paint_box`, which runs
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .networks import Discriminator, Painting
 from .warp import CROP
+
+JITTER = 8  # px
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,17 @@ def compose(batch: dict[str, Tensor], painting: Painting) -> Composite:
     refined = plate + matte * (refined.flatten(0, 1) - plate)
     painted = x[:, :3] + painting.delta
     return Composite(painting.mask * refined + (1 - painting.mask) * painted, refined, painted)
+
+
+def jittered(step: int, *images: Tensor) -> list[Tensor]:
+    """The same cut-out of all images (N, C, h, w), JITTER px smaller, each step at another place.
+
+    Perceptual networks have strides, and so has G: did they always meet alike, G would learn to please them by a
+    pattern of the strides' size.
+    """
+    y, x = np.random.default_rng(step).integers(0, JITTER + 1, 2)
+    height, width = (side - JITTER for side in images[0].shape[2:])
+    return [image[:, :, y : y + height, x : x + width] for image in images]
 
 
 def total_variation(flow: Tensor) -> Tensor:

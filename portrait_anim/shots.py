@@ -19,7 +19,7 @@ from .warp import View, Warper, condition, light_gain, over, relight
 class ShotsConfig:
     crop: int = 80  # px, as in meta-training
     crops: int = 6  # per item: mouth, eyes, elsewhere
-    max_sources: int = 3  # photos that a target is made from, as far as there are
+    max_sources: int = 8  # photos that a target is made from, as far as there are: as many as in use
 
 
 class Shots:

@@ -119,19 +119,20 @@ class Trainer:
             terms = losses.pixel_losses(made, painting, target, inside, shares)
             image = made.image
         image = image.contiguous(memory_format=torch.channels_last)
+        seen, real_seen = losses.jittered(self.step, image, target)
         with self._autocast():
             with torch.no_grad():
-                real = self.faces.features(target)
-            terms["face"] = shares.face * feature_distance(self.faces.features(image), real)
+                real = self.faces.features(real_seen)
+            terms["face"] = shares.face * feature_distance(self.faces.features(seen), real)
             if self.step % config.look_every == 0:
                 rows = torch.arange(len(batch["x"])) * crops + (self.step // config.look_every) % crops
                 with torch.no_grad():
-                    real = self.looks.features(target[rows])
-                terms["look"] = shares.look * feature_distance(self.looks.features(image[rows]), real)
+                    real = self.looks.features(real_seen[rows])
+                terms["look"] = shares.look * feature_distance(self.looks.features(seen[rows]), real)
             for name, net in self.vgg.items():
                 with torch.no_grad():
-                    real = net.features(target)
-                distance = feature_distance(net.features(image), real, relative=False)
+                    real = net.features(real_seen)
+                distance = feature_distance(net.features(seen), real, relative=False)
                 terms[name] = getattr(shares, name) * distance
         adversarial = self.step >= config.adversarial_after and self.step % config.critic_every == 0
         if adversarial:

@@ -99,7 +99,7 @@ def test_it_learns_the_person_and_leaves_the_weights_alone(mona):
 
 def test_the_same_seed_gives_the_same_person(tiny, mona):
     start = weights.load(tiny, critic=True)
-    forced = replace(QUICK, weights=replace(LossWeights(), image=0.0, features=-1.0))  # what is best is the last
+    forced = replace(QUICK, weights=replace(LossWeights(), image=0.0, face=-1.0))  # what is best is the last
     a, b, c = (finetune(mona, start, 300, steps=3, seed=seed, config=forced) for seed in (1, 1, 2))
     assert a.helped and torch.equal(a.psi, b.psi) and not torch.equal(a.psi, c.psi)
     assert all(torch.equal(x, y) for x, y in zip(a.generator.parameters(), b.generator.parameters()))
