@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from . import __version__
 from .console import EXIT_SOME_FAILED, Display, print_json, run, say, to_stdout
 from .errors import UsageError
 
@@ -28,6 +27,8 @@ app = typer.Typer(add_completion=True, rich_markup_mode="rich", pretty_exception
 
 def _version(value: bool) -> None:
     if value:
+        from . import __version__
+
         print(f"portrait-anim {__version__}")
         raise typer.Exit
 

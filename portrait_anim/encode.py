@@ -4,6 +4,7 @@ The picture is encoded to a hidden file beside the target. The sound is added in
 copies the picture: by then the exact length is known, and nothing wrong with the sound can harm the picture.
 """
 
+import contextlib
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 
 from .errors import InputError, OutputError
 from .outputs import NUMBER, check_output, locked, partial_path, pictures, remove, sweep
-from .video import GUARDED, describe, last_words, launch, read_log, stop, url, widen_pipe
+from .video import GUARDED, describe, ffmpeg, last_words, read_log, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
 _MP4 = (".mp4", ".mov", ".m4v")
@@ -70,32 +71,28 @@ class VideoWriter:
             target = target.parent  # the hidden folder becomes the wanted one
         self._temporary = partial_path(target, self.path.suffix)
         sweep(target.parent)
-        try:
-            if self._as_pictures:
-                self._temporary.mkdir()
-            else:
-                self._temporary.touch(exist_ok=False)
-        except OSError as error:
-            raise self._error(error.strerror) from error
-        self._log = tempfile.TemporaryFile()
-        try:
+        with contextlib.ExitStack() as begun:
+            begun.callback(remove, self._temporary)
+            try:
+                if self._as_pictures:
+                    self._temporary.mkdir()
+                else:
+                    self._temporary.touch(exist_ok=False)
+            except OSError as error:
+                raise self._error(error.strerror) from error
+            self._log = begun.enter_context(tempfile.TemporaryFile())
             # The folder of pictures is the child's own: as part of a pattern, a % in its name would count.
             cwd = self._temporary if self._as_pictures else None
-            self._process = launch(self._arguments(), self._log, stdin=subprocess.PIPE, cwd=cwd)
+            encoder = ffmpeg(self._arguments(), self._log, stdin=subprocess.PIPE, cwd=cwd)
+            self._process = begun.enter_context(encoder)
             widen_pipe(self._process.stdin)
-        except BaseException:
-            remove(self._temporary)
-            raise
+            self._begun = begun.pop_all()
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        try:
+        with self._begun:  # at its end the encoder is stopped, the log closed and the temporary file gone
             if kind is None:
                 self._finish()
-        finally:
-            stop(self._process)
-            self._log.close()
-            remove(self._temporary)
 
     def write(self, frame: np.ndarray) -> None:
         """Add one frame: (H, W, 3) uint8 RGB."""
@@ -251,14 +248,12 @@ class VideoWriter:
             *("-map", "1:a:0", "-f", "null", "-"),  # decodes it as well: copying would not notice damage
         ]
         try:
-            with tempfile.TemporaryFile() as log:
-                process = launch(arguments, log, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+            with tempfile.TemporaryFile() as log, ffmpeg(arguments, log, **pipes) as process:
                 try:
                     status = process.wait(timeout=60 + 2 * float(seconds))
                 except subprocess.TimeoutExpired:
                     return "it takes too long to read"
-                finally:
-                    stop(process)
                 said = read_log(log)
             if full := _FULL.search(said):  # not the fault of the sound
                 raise self._error(full[0])

@@ -3,12 +3,15 @@
 Everything goes through the ffmpeg binary that comes with imageio-ffmpeg. One frame is in memory at a time.
 """
 
+import contextlib
 import math
 import os
 import re
+import signal
 import stat
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -166,10 +169,10 @@ class FrameReader:
         width, height = self.size
         count = 0
         with tempfile.TemporaryFile() as log:
-            process = launch(self._arguments(), log, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-            self._process = process
-            widen_pipe(process.stdout)
-            try:
+            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+            with ffmpeg(self._arguments(), log, **pipes) as process:
+                self._process = process
+                widen_pipe(process.stdout)
                 while True:
                     frame = np.empty((height, width, 3), np.uint8)
                     if not _fill(process.stdout, frame):
@@ -177,8 +180,6 @@ class FrameReader:
                     count += 1
                     yield frame
                 status = process.wait()
-            finally:
-                stop(process)
             self._judge(count, status, read_log(log))
 
     def _arguments(self) -> list[str]:
@@ -271,28 +272,58 @@ def describe(path, output: list[str]) -> str:
         raise InputError(f"{path}: cannot be read ({reason}); check the name and its permissions.") from error
     if empty:
         raise InputError(f"{path}: the file is empty; fetch it again.")
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", *GUARDED]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    try:
-        result = subprocess.run([*command, "-i", url(path), *output], timeout=PROBE_TIMEOUT, check=False, **quiet)
-    except subprocess.TimeoutExpired as error:
-        raise InputError(
-            f"{path}: ffmpeg gave no answer in {PROBE_TIMEOUT:g} s; check the disk or the file."
-        ) from error
-    if result.returncode < 0:
+    arguments = ["-nostdin", *GUARDED, "-i", url(path), *output]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    with ffmpeg(arguments, subprocess.PIPE, "info", **pipes) as process:
+        try:
+            said = process.communicate(timeout=PROBE_TIMEOUT)[1]
+        except subprocess.TimeoutExpired as error:
+            raise InputError(
+                f"{path}: ffmpeg gave no answer in {PROBE_TIMEOUT:g} s; check the disk or the file."
+            ) from error
+    if process.returncode < 0:
         raise InputError(f"{path}: ffmpeg crashed on it; convert it to MP4, or update imageio-ffmpeg.")
-    return result.stderr.decode("utf-8", "replace")
+    return said.decode("utf-8", "replace")
 
 
-def launch(arguments: list[str], log, **pipes) -> subprocess.Popen:
-    """Start ffmpeg with unbuffered pipes; its messages go to the file `log`, so no full pipe can block it."""
-    return subprocess.Popen(
-        [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-v", "error", *arguments],
-        stderr=log,
-        bufsize=0,
-        start_new_session=True,  # Ctrl-C reaches us alone; we then end the child in an orderly way
-        **pipes,
-    )
+@contextlib.contextmanager
+def ffmpeg(arguments: list[str], log, verbosity: str = "error", **pipes) -> Iterator[subprocess.Popen]:
+    """ffmpeg, running inside the `with` block at most, with unbuffered pipes; its messages go to `log`.
+
+    That should be a file wherever it writes much: a pipe that is full would block it.
+    """
+    process = None
+    try:
+        with _signals_held_back():
+            process = subprocess.Popen(
+                [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-v", verbosity, *arguments],
+                stderr=log,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C reaches us alone; we then end the child in an orderly way
+                **pipes,
+            )
+        yield process
+    finally:
+        if process is not None:
+            stop(process)
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Signals whose handlers may raise are handled at the end of the block: no process is started that nobody knows."""
+    late, handlers = [], {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+        handlers = {n: signal.getsignal(n) for n in numbers if n is not None and callable(signal.getsignal(n))}
+    try:
+        for number in handlers:
+            signal.signal(number, lambda *signalled: late.append(signalled))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if late:
+            handlers[late[0][0]](*late[0])
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -300,7 +331,7 @@ def stop(process: subprocess.Popen) -> None:
     if process.poll() is None:
         process.kill()
     process.wait()
-    for pipe in (process.stdin, process.stdout):
+    for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
 

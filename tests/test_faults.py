@@ -93,6 +93,29 @@ def test_a_signal_ends_the_run_cleanly(tmp_path, number, delay):
     assert not os.listdir(tmp_path)
 
 
+EARLY = """
+import os, signal, sys
+def _watch(event, args):
+    if event == "import" and args[0] == "typer":
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(_watch)
+"""
+
+
+@linux
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("command", ["animate", "tools"])
+def test_ctrl_c_while_the_command_is_imported_shows_no_traceback(tmp_path, command, ignored):
+    (tmp_path / "sitecustomize.py").write_text(EARLY)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    begin = [sys.executable, "-c", f"from portrait_anim.__main__ import {command} as main; main()", "--help"]
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(begin, env=environment, capture_output=True, text=True, timeout=60, preexec_fn=listen)
+    assert (done.returncode, done.stderr) == (0 if ignored else -signal.SIGINT, "")
+    assert ("Usage" in done.stdout) == ignored
+
+
 def kill_at_random(folder, kills: int, seed: int) -> int:
     """Runs killed at random moments; after each, what is there under the final name is whole. Returns how many of
     them had a temporary file to leave behind."""

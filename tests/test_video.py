@@ -1,6 +1,7 @@
 """Reading and writing videos, as users meet it: odd files, odd names, sound, and things going wrong."""
 
 import os
+import signal
 import subprocess
 import sys
 from fractions import Fraction
@@ -538,15 +539,15 @@ def test_broken_or_missing_sound_is_a_warning(flash, plain, tmp_path):
 @pytest.mark.parametrize("reason", ["No space left on device", "Disk quota exceeded", "File too large"])
 def test_a_disk_that_fills_up_while_sound_is_added(flash, tmp_path, monkeypatch, reason):
     (tmp_path / "a.mp4").write_bytes(b"old")
-    launch = encode.launch
+    real = encode.ffmpeg
 
     def full(arguments, log, **pipes):
         if "1:a:0" in arguments:
             log.write(f"[out#0] Error writing trailer: {reason}\nConversion failed!\n".encode())
             log.flush()
-        return launch(arguments, log, **pipes)
+        return real(arguments, log, **pipes)
 
-    monkeypatch.setattr(encode, "launch", full)
+    monkeypatch.setattr(encode, "ffmpeg", full)
     with pytest.raises(OutputError, match=reason):
         save(tmp_path / "a.mp4", noise(), audio_from=flash)
     assert os.listdir(tmp_path) == ["a.mp4"]
@@ -617,6 +618,37 @@ def test_nothing_appears_after_an_exception(tmp_path, name, error):
     assert writer._process.poll() is not None
     assert os.listdir(tmp_path) == ["a.mp4"]
     assert (tmp_path / "a.mp4").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("what", ["probe", "read", "write"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_ffmpeg_is_started_leaves_no_process(plain, tmp_path, monkeypatch, what, number):
+    """The handler raises, as those of the command do, between the start of the process and its use."""
+    started, start = [], subprocess.Popen._execute_child
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def signalled(process, *arguments):
+        start(process, *arguments)
+        started.append(process)
+        signal.raise_signal(number)
+
+    reader = FrameReader(plain)
+    monkeypatch.setattr(subprocess.Popen, "_execute_child", signalled)
+    before = signal.signal(number, interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            {
+                "probe": lambda: probe(plain),
+                "read": lambda: next(iter(reader)),
+                "write": lambda: save(tmp_path / "x.mp4", noise()),
+            }[what]()
+        assert signal.getsignal(number) is interrupted
+    finally:
+        signal.signal(number, before)
+    assert len(started) == 1 and started[0].returncode is not None  # ended, and waited for
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_frames(tmp_path):
