@@ -17,6 +17,7 @@ from rich.console import Console
 
 from .errors import OutputError, PortraitAnimError, UsageError
 from .outputs import VIDEO_SUFFIXES
+from .signals import ENDING, raise_on
 
 EXIT_SOME_FAILED = 5  # of several outputs
 EXIT_INTERRUPTED = 130
@@ -224,18 +225,10 @@ def own_streams() -> None:
 
 def run(application: typer.Typer) -> None:
     """Run a command line: errors become one sentence and their exit code; Ctrl-C, SIGTERM and SIGHUP stop cleanly."""
-    signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-
-    def interrupted(*_) -> None:
-        for number in signals:  # a second one must not stop the cleaning up
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
     own_streams()
     try:
-        for number in signals:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, background jobs
-                signal.signal(number, interrupted)
+        # What is ignored stays so: nohup, background jobs.
+        raise_on([number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN], KeyboardInterrupt)
         _check_folder()
         _check_dashes(application)
         returned = application(standalone_mode=False)  # the code of an Exit, or what the command returns: None

@@ -7,11 +7,9 @@ import contextlib
 import math
 import os
 import re
-import signal
 import stat
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +19,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from .errors import InputError, UsageError
+from .signals import held_back
 
 MIN_FPS, MAX_FPS = 0.01, 240
 STANDARD_FPS = [Fraction(n * 1000, d) for n in (12, 15, 24, 25, 30, 48, 50, 60, 120) for d in (1000, 1001)]
@@ -294,7 +293,7 @@ def ffmpeg(arguments: list[str], log, verbosity: str = "error", **pipes) -> Iter
     """
     process = None
     try:
-        with _signals_held_back():
+        with held_back():  # or a process could be left that nobody knows of
             process = subprocess.Popen(
                 [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-v", verbosity, *arguments],
                 stderr=log,
@@ -306,24 +305,6 @@ def ffmpeg(arguments: list[str], log, verbosity: str = "error", **pipes) -> Iter
     finally:
         if process is not None:
             stop(process)
-
-
-@contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Signals whose handlers may raise are handled at the end of the block: no process is started that nobody knows."""
-    late, handlers = [], {}
-    if threading.current_thread() is threading.main_thread():
-        numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
-        handlers = {n: signal.getsignal(n) for n in numbers if n is not None and callable(signal.getsignal(n))}
-    try:
-        for number in handlers:
-            signal.signal(number, lambda *signalled: late.append(signalled))
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if late:
-            handlers[late[0][0]](*late[0])
 
 
 def stop(process: subprocess.Popen) -> None:

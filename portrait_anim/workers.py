@@ -16,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from .animator import Animator
 from .errors import InputError, PortraitAnimError, UsageError
 from .jobs import Job, Outcome, by_driver, run_job
+from .signals import raise_on
 
 
 class WorkerLost(Exception):
@@ -68,12 +69,8 @@ class LocalWorker:
 
 def _serve(connection, settings: dict, folder: str) -> None:
     """A local worker: jobs in, outcomes out, until the other end is closed."""
-
-    def stop(*_) -> None:
-        raise SystemExit
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, stop)
+    raise_on([signal.SIGTERM], SystemExit)
     try:
         runner = Runner(settings, folder)
         while True:

@@ -116,6 +116,42 @@ def test_ctrl_c_while_the_command_is_imported_shows_no_traceback(tmp_path, comma
     assert ("Usage" in done.stdout) == ignored
 
 
+LOST = """
+import os, signal, time
+from portrait_anim.signals import raise_on
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+class Finalised:
+    def __del__(self):
+        interrupt()
+
+raise_on([signal.SIGINT], KeyboardInterrupt)
+try:
+    {line}
+    print("went on", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    interrupt()  # a second one must not stop the cleaning up
+    print("ended")
+"""
+
+
+@linux
+@pytest.mark.parametrize("line", ["import swallows", "Finalised()"])
+def test_an_interrupt_where_python_would_lose_it_comes_again(tmp_path, line):
+    (tmp_path / "swallows.py").write_text(
+        "import __main__\ntry:\n    __main__.interrupt()\nexcept BaseException:\n    pass"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment, code = {**os.environ, "PYTHONPATH": path}, LOST.format(line=line)
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    begin = [sys.executable, "-c", code]
+    done = subprocess.run(begin, env=environment, capture_output=True, text=True, timeout=50, preexec_fn=listen)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\nended\n", "")
+
+
 def kill_at_random(folder, kills: int, seed: int) -> int:
     """Runs killed at random moments; after each, what is there under the final name is whole. Returns how many of
     them had a temporary file to leave behind."""
