@@ -38,7 +38,7 @@ KEPT = 4  # portraits and drivers that stay in memory for the next output
 @dataclass(frozen=True)
 class Progress:
     """stage: "portrait", "source", "driver", "tuning" or "frames". done of total units (of tuning: seconds or steps);
-    total None when not known."""
+    total None when not known, 0 when the stage has nothing to do."""
 
     stage: str
     done: int
@@ -154,6 +154,7 @@ class Animator:
         marking = Marking([*images, *options.stand_ins()], driver, options.private, options.sign_cert, options.sign_key)
         warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
         portraits = self._portraits(images, options, progress) if options.person is None else None
+        marking.leave_out(portraits.left_out if portraits else [])
         ready = time.perf_counter()
         if warm_up.done():
             warm_up.result()  # a bad device or weights file should not wait for the driver to be tracked

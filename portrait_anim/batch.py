@@ -1,5 +1,6 @@
 """Thousands of jobs from a file, with a report that lets the next run go on where this one stopped."""
 
+import contextlib
 import csv
 import json
 import os
@@ -9,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .animator import cores
-from .errors import InputError, OutputError, UsageError
-from .jobs import Job, Outcome, check_distinct, name_output, photos_or_stand_in
+from .errors import InputError, InputErrors, OutputError, UsageError, unknown
+from .jobs import Job, Outcome, check_new, name_output
 from .options import Options
 from .weights import check_file
 from .workers import LocalWorker, RayWorker, connect, distribute
 
 LISTS = ";"  # between the values of a list in a CSV cell
+MOST_SAID = 10  # sentences about a job file that cannot be used
+_COLUMNS = {"images": list[str | Path], "driver": str | Path, "output": str | Path} | typing.get_type_hints(Options)
 
 
 # ---------------------------------------------------------------- the job file
@@ -26,55 +29,86 @@ def read_jobs(path: str | Path, output: str | None = None, force: bool = False) 
 
     images (or person, or source_video) and driver are needed; an empty cell means the default. Lists (images, only)
     are JSON lists, in CSV separated by ";". output: folder or template for jobs without an output of their own. Paths
-    are relative to the current folder. Raises InputError, with the line, before any work is done.
+    are relative to the current folder. Raises InputError, which tells of every line that cannot be used (at most
+    MOST_SAID of them), before any work is done; UsageError when output itself is impossible.
     """
-    rows = list(_rows(Path(path)))
-    if not rows:
+    name_output(output, ("portrait.jpg",), "driver.mp4", 1)
+    jobs, taken = [], set()
+    wrong: dict[str, list[int]] = {}  # what is said -> of which lines
+    for number, (line, row) in enumerate(_rows(Path(path)), 1):
+        try:
+            job = _job(_object(row) if isinstance(row, str) else row, number, output, force)
+            check_new(job.target, taken)
+            jobs.append(job)
+        except (InputError, UsageError) as error:
+            wrong.setdefault(str(error), []).append(line)
+    if wrong:
+        said = [f"{path} {_lines(lines)}: {text}" for text, lines in wrong.items()]
+        if len(said) > MOST_SAID:
+            said[MOST_SAID - 1 :] = [f"{path}: {len(said) - MOST_SAID + 1} more faults in other lines."]
+        raise InputErrors(said)
+    if not jobs:
         raise InputError(f"{path}: holds no jobs; give a header with images and driver, and a line per job.")
-    kinds = {"images": list[str | Path], "driver": str | Path, "output": str | Path} | typing.get_type_hints(Options)
-    jobs = []
-    for number, (line, row) in enumerate(rows, 1):
-        where = f"{path} line {line}"
-        if unknown := [name for name in row if name not in kinds]:
-            raise InputError(f"{where}: unknown column {unknown[0]!r}; columns are {', '.join(kinds)}.")
-        filled = {name: value for name, value in row.items() if value not in ("", None)}
-        photos = photos_or_stand_in(filled.get("images", ()), filled)
-        if missing := [name for name, value in (("images", photos), ("driver", filled.get("driver"))) if not value]:
-            raise InputError(f"{where}: {missing[0]} is missing; every job needs images and a driver.")
-        values = {name: _convert(where, name, value, kinds[name]) for name, value in filled.items()}
-        images, driver = tuple(values.pop("images", ())), values.pop("driver")
-        own = values.pop("output", None)
-        name = name_output(own or output, images or tuple(photos), driver, number, several=own is None)
-        jobs.append(Job(images, driver, name, {"force": force} | values, make_folder=True))
-    check_distinct(job.output for job in jobs)
     return jobs
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict]]:
-    """Line number and values of every job."""
+def _job(row: dict, number: int, output: str | None, force: bool) -> Job:
+    """The job of one line."""
+    if None in row:
+        raise InputError("has more cells than there are columns; put cells with a comma in quotes, and ; in lists.")
+    if others := [name for name in row if name not in _COLUMNS]:
+        raise unknown("column", others[0], _COLUMNS)
+    filled = {name: value for name, value in row.items() if value not in ("", None)}
+    values = {"force": force} | {name: _convert(name, value, _COLUMNS[name]) for name, value in filled.items()}
+    images, driver, own = tuple(values.pop("images", ())), values.pop("driver", ""), values.pop("output", None)
+    options = Options(**values)
+    photos = images or options.stand_ins()
+    if missing := [name for name, value in (("images", photos), ("driver", driver)) if not value]:
+        raise InputError(f"{missing[0]} is missing; every job needs images and a driver.")
+    with contextlib.suppress(InputError):  # a driver that is missing now may be there when its turn comes
+        options.checked(images, driver)
+    name = name_output(own or output, tuple(map(str, photos)), driver, number, several=own is None)
+    return Job(images, driver, name, values, make_folder=True)
+
+
+def _lines(lines: list[int]) -> str:
+    if len(lines) == 1:
+        return f"line {lines[0]}"
+    some = ", ".join(map(str, lines[:8]))
+    return f"lines {some}{f' and {len(lines) - 8} more' if len(lines) > 8 else ''}"
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict | str]]:
+    """Line number of every job, and its cells or the text of its line of JSON."""
     if path.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError(f"{path}: jobs are read from .csv or .jsonl (JSON lines); name such a file.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".csv":
-                reader = csv.DictReader(file, strict=True, restkey="more cells than the header")
+                reader = csv.DictReader(file, strict=True)
                 for row in reader:
                     yield reader.line_num, row
                 return
             for line, text in enumerate(file, 1):
                 if text.strip():
-                    row = json.loads(text)
-                    if not isinstance(row, dict):
-                        raise InputError(
-                            f"{path} line {line}: is no JSON object; write {{...}} with animate's parameters."
-                        )
-                    yield line, row
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+                    yield line, text
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read as a list of jobs ({reason}); check the file.") from error
 
 
-def _convert(where: str, name: str, value, hint):
+def _object(text: str) -> dict:
+    try:
+        row = json.loads(text.rstrip())
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} at column {error.colno}"
+        raise InputError(f"is no JSON ({reason}); write {{...}} with animate's parameters.") from error
+    if not isinstance(row, dict):
+        raise InputError("is no JSON object; write {...} with animate's parameters.")
+    return row
+
+
+def _convert(name: str, value, hint):
     """A cell's value as the parameter's type."""
     if isinstance(hint, types.UnionType):
         hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
@@ -83,7 +117,7 @@ def _convert(where: str, name: str, value, hint):
         items = value if isinstance(value, list) else str(value).split(LISTS)
         return origin(str(item).strip() for item in items)
     if isinstance(value, list | dict):
-        raise InputError(f"{where}: {name} is a list; it must be one value, and every output a line of its own.")
+        raise InputError(f"{name} is a list; it must be one value, and every output a line of its own.")
     text = str(value).strip()
     try:
         if hint is bool:
@@ -91,7 +125,7 @@ def _convert(where: str, name: str, value, hint):
         return hint(text) if hint in (int, float) else text
     except (KeyError, ValueError) as error:
         meant = {bool: "true or false", int: "a whole number"}.get(hint, "a number")
-        raise InputError(f"{where}: {name} is {text!r}; it must be {meant}.") from error
+        raise InputError(f"{name} is {text!r}; it must be {meant}.") from error
 
 
 # ---------------------------------------------------------------- the report

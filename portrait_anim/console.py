@@ -42,7 +42,7 @@ class Display:
         """note: says on what the frames are made."""
         self.console = Console(stderr=True)
         self._quiet, self._bars, self._tasks, self._begin, self._job = quiet, None, {}, {}, None
-        self._note, self._next = note, 0.0
+        self._note, self._next, self._said = note, 0.0, set()
 
     def __enter__(self) -> "Display":
         if not self._quiet and self.console.is_terminal:
@@ -70,7 +70,7 @@ class Display:
             for task in self._tasks.values():
                 self._bars.remove_task(task)
             self._tasks = {}
-        if self._quiet:
+        if self._quiet or step.total == 0:
             return
         now = time.monotonic()
         if step.stage not in self._begin:
@@ -98,24 +98,32 @@ class Display:
         return f"Running on {self._note()}" if stage == "frames" and self._note else ""
 
     def report(self, outcome, stream) -> None:
-        """Say what became of a job: its error in any case, the rest unless quiet; success on stream, if any."""
+        """Say what became of a job: its error in any case, the rest unless quiet; success on stream, if any.
+
+        What several outputs have in common, such as a driver without a face, is said once.
+        """
         if outcome.error:
-            say(f"error: {outcome.error}")
+            self._say_once(f"error: {outcome.error}")
         if self._quiet or outcome.error:
             return
         result = outcome.result
         for warning in result.warnings if result else []:
-            say(f"warning: {warning}")
+            self._say_once(f"warning: {warning}")
         if not stream:
             return
         if not result:
-            say(f"{outcome.job.output}: exists, skipped", stream)
+            say(f"{shown(Path(outcome.job.target))}: exists, skipped", stream)
             return
         (width, height), seconds = result.size, result.timings["total"]
         plural = "" if result.frames == 1 else "s"
         rate = result.frames / seconds
         made = f"{width}x{height}, {result.frames} frame{plural} in {seconds:.1f} s ({rate:.1f} frames/s)"
         say(f"{shown(result.output)}: {made}", stream)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            say(text)
 
 
 class BatchDisplay:
@@ -234,7 +242,8 @@ def run(application: typer.Typer) -> None:
         returned = application(standalone_mode=False)  # the code of an Exit, or what the command returns: None
         code = returned if isinstance(returned, int) else 0
     except PortraitAnimError as error:
-        say(f"error: {error}")
+        for sentence in getattr(error, "errors", [error]):
+            say(f"error: {sentence}")
         code = error.exit_code
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED

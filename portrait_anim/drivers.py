@@ -88,15 +88,14 @@ def load_driver(
         raise UsageError(f"{driver}: --start has no meaning for {'a camera' if kind == 'camera' else 'an image'}.")
     if kind == "camera":
         return _camera(str(driver), face, tracker, end, rate, progress)
-    progress(0, 1)
     if kind == "image":
+        progress(0, 1)
         ready = _image(driver, face, tracker, end or STILL_SECONDS, rate or DEFAULT_FPS)
-    elif kind == "saved":
-        ready = Driver(_cut(load_motion(driver), str(driver), start, end, rate))
-    else:
-        ready = Driver(_cut(motions.make_motion(str(driver), rate or DEFAULT_FPS), str(driver), start, end, rate))
-    progress(1, 1)
-    return ready
+        progress(1, 1)
+        return ready
+    progress(0, 0)  # a motion is not tracked
+    track = load_motion(driver) if kind == "saved" else motions.make_motion(str(driver), rate or DEFAULT_FPS)
+    return Driver(_cut(track, str(driver), start, end, rate))
 
 
 def _check_times(start: float | None, end: float | None, fps: float | None) -> None:

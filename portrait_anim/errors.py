@@ -22,6 +22,14 @@ class InputError(PortraitAnimError):
     exit_code = 3
 
 
+class InputErrors(InputError):
+    """Several faults of one input, found in one go. errors: a sentence each."""
+
+    def __init__(self, errors: list[str]):
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
 class OutputError(PortraitAnimError):
     """The result cannot be written: exists already, no such folder, disk full, encoder failed..."""
 

@@ -6,7 +6,7 @@ a file; both run them here, in an order in which outputs share the reading of po
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,8 @@ from string import Formatter
 
 from .animator import KEPT, Animator, Progress, Result, default_output
 from .errors import InputError, PortraitAnimError, UsageError
-from .outputs import mode_of, pictures, pictures_pattern
+from .options import Options
+from .outputs import is_picture, mode_of, pictures, pictures_pattern, preview_of
 from .video import probe
 
 FIELDS = ("portrait", "driver", "number")  # of a template
@@ -29,6 +30,11 @@ class Job:
     output: str
     options: dict = field(default_factory=dict)
     make_folder: bool = False
+
+    @property
+    def target(self) -> str:
+        """What it writes: the output, or the preview of it."""
+        return str(preview_of(self.output)) if self.options.get("preview") else self.output
 
 
 @dataclass
@@ -49,7 +55,7 @@ class Outcome:
         return {
             "images": list(self.job.images),
             "driver": self.job.driver,
-            "output": str(result.output if result else Path(self.job.output).absolute()),
+            "output": str(result.output if result else Path(self.job.target).absolute()),
             "frames": result.frames if result else None,
             "fps": float(result.fps) if result else None,
             "size": list(result.size) if result else None,
@@ -75,7 +81,7 @@ def expand(
     Raises UsageError when names are missing or two outputs would have the same.
     """
     options = options or {}
-    named = photos_or_stand_in(images, options)
+    named = images or Options(**options).stand_ins()
     if not named or not drivers or any(str(name) == "" for name in (*named, *drivers)):
         raise UsageError("A portrait and a driver are needed, and neither name may be empty.")
     if options.get("save_person") and (each or len(drivers) > 1):
@@ -85,15 +91,11 @@ def expand(
     portraits = [(str(name),) for name in named] if each else [tuple(map(str, named))]
     pairs = [(portrait, str(driver)) for portrait in portraits for driver in drivers]
     several = each or len(drivers) > 1
-    names = [name_output(output, *pair, n, several) for n, pair in enumerate(pairs, 1)]
-    check_distinct(names)
+    names, taken = [name_output(output, *pair, n, several) for n, pair in enumerate(pairs, 1)], set()
+    for name in names:
+        check_new(name, taken)
     make = several or (output is not None and names[0] != str(output))
     return [Job(pair[0] if images else (), pair[1], name, options, make) for pair, name in zip(pairs, names)]
-
-
-def photos_or_stand_in(images: Iterable[str], options: dict) -> list[str]:
-    """The photos, or without any the video or the person file that stands for them: what names the output."""
-    return list(images) or [options[name] for name in ("source_video", "person") if options.get(name)]
 
 
 def name_output(output: str | None, images: tuple[str, ...], driver: str, number: int, several: bool = True) -> str:
@@ -122,14 +124,12 @@ def name_output(output: str | None, images: tuple[str, ...], driver: str, number
     return str(Path(output) / plain)
 
 
-def check_distinct(names: Iterable[str]) -> None:
-    """Raises UsageError when two outputs would have the same name."""
-    seen = set()
-    for name in names:
-        key = os.path.normcase(os.path.abspath(name))
-        if key in seen:
-            raise UsageError(f"{name}: would be written twice; give -o a template, {{number}} makes every name differ.")
-        seen.add(key)
+def check_new(name: str, taken: set[str]) -> None:
+    """Add an output's name to those that are taken. Raises UsageError when it is one of them."""
+    key = os.path.normcase(os.path.abspath(name))
+    if key in taken:
+        raise UsageError(f"{name}: would be written twice; give -o a template, {{number}} makes every name differ.")
+    taken.add(key)
 
 
 def by_driver(jobs: list[Job], block: int = 1) -> list[list[Job]]:
@@ -172,7 +172,7 @@ def run_job(
 
     made: list[Path] = []
     try:
-        if skip_existing and is_whole(job.output):
+        if skip_existing and is_whole(job.target):
             return outcome
         if job.make_folder:
             made = _make_folders(Path(job.output))
@@ -191,7 +191,7 @@ def is_whole(output: str) -> bool:
     """Whether an output is there and can be read. Ours appear when they are whole, but disks fill and copies break."""
     try:
         pattern = pictures_pattern(output)
-        if pattern is not None:
+        if pattern is not None and not is_picture(pattern):
             return bool(pictures(pattern))
         if not stat.S_ISREG(mode_of(Path(output))):
             return False

@@ -48,13 +48,17 @@ def _odd_names(path) -> Iterator[None]:
 
 def check_preview(path, force: bool = False) -> Path:
     """`check_output` for the preview of an output: the name of its contact sheet, OUTPUT.preview.png beside it."""
-    output = check_output(path, force=True)
-    if output.name == "%05d.png":  # a folder of pictures: beside the folder
-        output = output.parent
-    sheet = output.with_name(NUMBER.sub("", output.stem) + ".preview.png")
+    sheet = preview_of(check_output(path, force=True))
     if sheet.exists() and not force:
         raise OutputError(f"{sheet}: exists already; use --force to replace it, or another name.")
     return sheet
+
+
+def preview_of(output: str | Path) -> Path:
+    """OUTPUT.preview.png beside an output; that of frames/ is beside the folder."""
+    output = pictures_pattern(str(output)) or Path(output)
+    output = output.parent if output.name == "%05d.png" else output
+    return output.with_name(NUMBER.sub("", output.stem) + ".preview.png")
 
 
 def write_whole(path: str | Path, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """Who is animated: read from photos, from a video that stands for photos, or from a person file; fine-tuned or not."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,11 @@ TUNE_SECONDS = (5.0, 3600.0)  # what may be asked for
 
 @dataclass
 class Portraits:
-    """The photos of one person, the first of them the canvas."""
+    """The photos of one person, the first of them the canvas. left_out: places of files that are there twice."""
 
     photos: list  # of Portrait
-    warnings: list[str]
+    warnings: list[str] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
 
 
 def check_finetune(finetune: str | float) -> str | float:
@@ -46,7 +47,7 @@ def read_portraits(
     from .portrait import Portrait, check_photos
     from .source_video import portraits_of_video
 
-    loaded, names = Portraits([], []), list(images)
+    loaded, names = Portraits([]), list(images)
     face, read = options.face, (options.max_size, options.background, options.tracker)
     if images:
         progress("portrait", 0, len(images))
@@ -70,6 +71,7 @@ def read_portraits(
     loaded.warnings += portrait_warnings(str(names[0]), canvas.photo, canvas.landmarks)
     if len(images) > 1:
         kept, said = check_photos(loaded.photos[: len(images)], images)
+        loaded.left_out = [n for n, photo in enumerate(loaded.photos[: len(images)]) if photo not in kept]
         loaded.photos[: len(images)] = kept
         loaded.warnings += said
     for other in loaded.photos[1:]:

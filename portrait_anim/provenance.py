@@ -78,6 +78,10 @@ class Marking:
                 f"no signed manifest was added ({reason.rstrip('.')}); the synthetic marking is in the metadata only"
             )
 
+    def leave_out(self, numbers: list[int]) -> None:
+        """Do not name the images at these places: nothing of them is in the output."""
+        self._inputs = [given for number, given in enumerate(self._inputs) if number not in numbers]
+
     def _sign(self, path: Path) -> None:
         signed = partial_path(path, path.suffix)
         try:

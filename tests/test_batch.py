@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import ASTRONAUT, CLIP, MONA_LISA, assert_refused, read_frames, write_video
 
-from portrait_anim import InputError, UsageError
+from portrait_anim import InputError
 from portrait_anim.batch import read_jobs, run_batch
 from portrait_anim.jobs import Job
 from portrait_anim.workers import _Queue
@@ -68,15 +68,17 @@ def test_csv_and_json_lines_mean_the_same(tmp_path):
 @pytest.mark.parametrize(
     "name, text, words",
     [
-        ("a.csv", "images,drivr\na.jpg,b.mp4\n", ["line 2", "'drivr'", "driver"]),
+        ("a.csv", "images,drivr\na.jpg,b.mp4\n", ["line 2", "drivr", "did you mean driver?"]),
         ("a.csv", "images,driver\na.jpg,\n", ["line 2", "driver is missing"]),
         ("a.csv", "images,driver,strength\na.jpg,b.mp4,1\nc.jpg,b.mp4,much\n", ["line 3", "strength", "a number"]),
         ("a.csv", "images,driver,face\na.jpg,b.mp4,1.5\n", ["face", "whole number"]),
         ("a.csv", "images,driver,audio\na.jpg,b.mp4,maybe\n", ["audio", "true or false"]),
-        ("a.csv", "images,driver\na.jpg,b.mp4,c,d\n", ["more cells than the header"]),
+        ("a.csv", "images,driver\na.jpg,b.mp4,c,d\n", ["line 2", "more cells than there are columns"]),
+        ("a.csv", "images,driver,output\na.jpg,b.mp4,{}.mp4\n", ["line 2", "unknown field"]),
+        ("a.csv", "images,driver,max_size\na.jpg,b.mp4,3\n", ["line 2", "--max-size 3"]),
         ("a.csv", "images,driver\n", ["no jobs"]),
         ("a.csv", "", ["no jobs"]),
-        ("a.jsonl", '{"images": "a.jpg"\n', ["cannot be read"]),
+        ("a.jsonl", '{"images": "a.jpg", "driver": "b.mp4"}\n{"images": "a.jpg"\n', ["line 2", "no JSON", "column 19"]),
         ("a.jsonl", "[1]\n", ["line 1", "JSON object"]),
         ("a.txt", "x", [".csv or .jsonl"]),
         ("missing.csv", None, ["No such file"]),
@@ -92,8 +94,35 @@ def test_job_files_that_cannot_be_used(tmp_path, name, text, words):
 
 def test_two_jobs_for_one_output_are_refused(tmp_path):
     table = write_csv(tmp_path / "a.csv", *[dict(images="a.jpg", driver="b.mp4")] * 2)
-    with pytest.raises(UsageError, match="twice"):
+    with pytest.raises(InputError, match=r"line 3: a--b.mp4: would be written twice"):
         read_jobs(table)
+    write_csv(table, *[dict(images="a.jpg", driver="b.mp4", output=f"x.{kind}", preview=1) for kind in ("gif", "mp4")])
+    with pytest.raises(InputError, match=r"line 3: x.preview.png: would be written twice"):
+        read_jobs(table)
+
+
+def test_all_lines_that_cannot_be_used_are_told_before_anything_is_done(tmp_path):
+    rows = [dict(images="a.jpg", driver="b.mp4", output=f"{n}.mp4") for n in range(40)]
+    rows[3]["strength"], rows[5]["driver"], rows[7]["fps"] = "9", "", "fast"
+    for row in rows[20:30]:
+        row["images"] = ""
+    write_csv(tmp_path / "jobs.csv", *rows)
+    done = run_tool("batch", "jobs.csv", cwd=tmp_path)
+    assert done.returncode == 3 and os.listdir(tmp_path) == ["jobs.csv"]
+    assert done.stderr.splitlines() == [
+        "error: jobs.csv line 5: --strength 9 is out of range; choose 0 (no motion) to 3, 1 is the driver's own.",
+        "error: jobs.csv line 7: driver is missing; every job needs images and a driver.",
+        "error: jobs.csv line 9: fps is 'fast'; it must be a number.",
+        "error: jobs.csv lines 22, 23, 24, 25, 26, 27, 28, 29 and 2 more: images is missing; "
+        "every job needs images and a driver.",
+    ]
+    write_csv(tmp_path / "jobs.csv", *[row | dict(fps=f"fast{n}") for n, row in enumerate(rows)])
+    done = run_tool("batch", "jobs.csv", cwd=tmp_path)
+    said = done.stderr.splitlines()
+    assert done.returncode == 3 and len(said) == 10
+    assert said[-1] == "error: jobs.csv: 31 more faults in other lines."
+    done = run_tool("batch", "jobs.csv", "-o", "{name}.mp4", cwd=tmp_path)
+    assert_refused(done, 2, "-o {name}.mp4", "unknown field")
 
 
 def test_workers_keep_to_their_driver_then_help():

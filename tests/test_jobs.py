@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import ASTRONAUT, CLIP, MONA_LISA, assert_refused, read_frames, run_animate, write_video
 
@@ -127,6 +128,26 @@ def test_one_bad_input_does_not_stop_the_rest_and_existing_ones_are_skipped(tmp_
 def test_what_is_wrong_with_an_option_is_said_once(tmp_path, clips):
     done = run_animate(MONA_LISA, ASTRONAUT, "--each", "-d", clips[0], "--strength", "9", cwd=tmp_path)
     assert_refused(done, 2, "--strength", folder=tmp_path)
+
+
+def test_what_several_outputs_have_in_common_is_said_once(tmp_path):
+    write_video(tmp_path / "grey.mp4", np.full((3, 64, 64, 3), 77, np.uint8))
+    done = run_animate(MONA_LISA, ASTRONAUT, "--each", "-d", "grey.mp4", "--json", cwd=tmp_path)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 5 and len(errors) == 2
+    assert errors[0].startswith("error: grey.mp4: no face") and "2 of 2 outputs failed" in errors[1]
+    assert [json.loads(line)["exit_code"] for line in done.stdout.splitlines()] == [3, 3]
+
+
+def test_a_motion_or_picture_is_skipped_when_it_is_there(tmp_path):
+    command = [ASTRONAUT, "-d", MONA_LISA, "-o", "x.png", "--max-size", "128", "--skip-existing"]
+    assert run_animate(*command, cwd=tmp_path).returncode == 0
+    done = run_animate(*command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "x.png: exists, skipped\n"), done.stderr
+    command = [ASTRONAUT, "-d", "blink", "-o", "x.mp4", "--max-size", "128", "--end", "0.1", "--skip-existing"]
+    done = run_animate(*command, cwd=tmp_path)
+    assert done.returncode == 0 and "Animating" in done.stderr and "Tracking" not in done.stderr, done.stderr
+    assert run_animate(*command, cwd=tmp_path).stdout == "x.mp4: exists, skipped\n"
 
 
 def test_json_tells_of_a_single_failure_too(tmp_path):

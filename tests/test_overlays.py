@@ -1,5 +1,7 @@
 """--compare, --preview, --show-mesh: what they show is what is there."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -80,6 +82,11 @@ def test_a_preview_is_a_sheet_and_not_a_video(tmp_path):
     before = (tmp_path / "out.preview.png").read_bytes()
     again = run_animate(ASTRONAUT, "-d", CLIP, "--preview", "-o", "out.mp4", cwd=tmp_path)
     assert_refused(again, 4, "out.preview.png", "--force")
+    skipped = run_animate(
+        ASTRONAUT, "-d", CLIP, "--preview", "-o", "out.mp4", "--skip-existing", "--json", "-q", cwd=tmp_path
+    )
+    said = json.loads(skipped.stdout)
+    assert skipped.returncode == 0 and said["skipped"] and said["output"] == str(tmp_path / "out.preview.png")
     assert before == (tmp_path / "out.preview.png").read_bytes()
 
 

@@ -8,6 +8,7 @@ from conftest import ASTRONAUT, CLIP, read_frames, run_animate, save_image
 from portrait_anim.compose import compose_frame, paint_box
 from portrait_anim.mesh import OUTER_LIPS
 from portrait_anim.portrait import Portrait, check_photos
+from portrait_anim.verify import verify
 from portrait_anim.warp import condition
 
 CLOSED, OPEN, WIDE = 111, 27, 37  # frames of the bundled clip, by its mouth
@@ -90,7 +91,11 @@ def test_twins_are_left_out_and_strangers_are_named(files, frames, tmp_path):
 
 
 def test_the_command_takes_several_photos(files, short_clip, tmp_path):
-    done = run_animate(files[CLOSED], files[OPEN], ASTRONAUT, "-d", short_clip, "-o", "x.mp4", cwd=tmp_path)
+    photos = files[CLOSED], files[OPEN], files[CLOSED], ASTRONAUT
+    done = run_animate(*photos, "-d", short_clip, "-o", "x.mp4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "astronaut.jpg: seems to show another person than" in done.stderr
+    assert f"warning: {photos[2]}: shows the same as {photos[0]} and was left out." in done.stderr
     assert read_frames(tmp_path / "x.mp4").shape == (12, 300, 400, 3)
+    named = [about["name"] for about in verify(tmp_path / "x.mp4").inputs]
+    assert named == [f"{CLOSED}.png", f"{OPEN}.png", "astronaut.jpg", "short.mp4"]  # nothing of the twin is in it
