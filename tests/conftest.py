@@ -1,8 +1,11 @@
 """Shared by the tests: the bundled examples, the command as a user runs it, and one full run of it."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,14 +13,31 @@ import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+PATIENCE = 400  # s: what takes longer hangs; a slow or busy machine may take ten times its usual time
 MONA_LISA, CLIP, ASTRONAUT = (EXAMPLES / name for name in ("mona_lisa.jpg", "clip.mp4", "astronaut.jpg"))
 
 
-def run_animate(*arguments, cwd, timeout: float = 300, **options) -> subprocess.CompletedProcess:
+def run_animate(*arguments, cwd, timeout: float = PATIENCE, **options) -> subprocess.CompletedProcess:
     """The command in a process of its own, as a user starts it."""
     command = [sys.executable, "-m", "portrait_anim", *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "200", "TERM": "dumb"}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment, **options)
+
+
+def start_python(*command, cwd, **options) -> subprocess.Popen:
+    """A command of Python's (as after `python`) that listens to Ctrl-C: shells switch that off for background jobs."""
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, *map(str, command)]
+    return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True, preexec_fn=listen, **options)
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen | None = None) -> None:
+    """Wait for a condition, which the process, if given, is to bring about."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
 
 
 def assert_refused(done: subprocess.CompletedProcess, code: int, *words: str, folder: Path | None = None) -> None:

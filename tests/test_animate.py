@@ -1,6 +1,7 @@
 """`animate` as a user runs it, on the bundled examples with the shipped weights."""
 
 import re
+import signal
 from fractions import Fraction
 
 import numpy as np
@@ -9,11 +10,14 @@ from conftest import (
     ASTRONAUT,
     CLIP,
     MONA_LISA,
+    PATIENCE,
     assert_refused,
     read_frames,
     run_animate,
     save_image,
+    start_python,
     track,
+    until,
     write_video,
 )
 from PIL import Image
@@ -338,7 +342,7 @@ def test_odd_shells_and_names(tmp_path, short_clip, shell, code, word):
     (tmp_path / "me.jpg").write_bytes(ASTRONAUT.read_bytes())
     (tmp_path / "clip.mp4").write_bytes(short_clip.read_bytes())
     command = shell.format(animate=f"'{sys.executable}' -m portrait_anim")
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert_refused(done, code, word)
     assert {p.suffix for p in tmp_path.iterdir()} <= {".jpg", ".mp4"} and len(list(tmp_path.glob("*.mp4"))) <= 2
 
@@ -350,7 +354,7 @@ def test_a_deaf_reader_does_not_spoil_a_run(tmp_path, short_clip, end):
 
     animate = f"'{sys.executable}' -m portrait_anim '{ASTRONAUT}' -d '{short_clip}' -o x.mp4 --max-size 256"
     command = f"set -o pipefail; {animate} {end}"
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr and len(read_frames(tmp_path / "x.mp4")) == 12
 
@@ -382,21 +386,10 @@ def test_a_face_that_leaves_is_bridged_and_reported(tmp_path):
 
 
 def test_interrupt_leaves_nothing(tmp_path):
-    import os
-    import signal
-    import subprocess
-    import sys
-    import time
-
-    command = [sys.executable, "-m", "portrait_anim", str(MONA_LISA), "-d", str(CLIP), "-o", "x.mp4"]
-    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells switch it off for background jobs
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
-    deadline = time.time() + 60
-    while not list(tmp_path.glob(".x.partial-*")):  # the encoder has started
-        assert process.poll() is None and time.time() < deadline, process.stderr.read()
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    process = start_python("-m", "portrait_anim", MONA_LISA, "-d", CLIP, "-o", "x.mp4", cwd=tmp_path)
+    until(lambda: list(tmp_path.glob(".x.partial-*")), process)  # the encoder has started
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "interrupted" in errors and "Traceback" not in errors
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """What happens around a run: full disks, signals, two runs at once, the same twice; and what it never does: connect,
 unpickle, use a shell."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,25 +12,20 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ASTRONAUT, CLIP, assert_refused, read_frames, run_animate
+from conftest import ASTRONAUT, CLIP, PATIENCE, assert_refused, read_frames, run_animate, start_python, until
 
 from portrait_anim.verify import verify
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts, signals and /proc of Linux")
 
 
-def start_animate(*arguments, cwd, **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "portrait_anim", *map(str, arguments)]
-    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells switch it off for background jobs
-    return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True, preexec_fn=listen, **options)
+def start_animate(*arguments, cwd) -> subprocess.Popen:
+    return start_python("-m", "portrait_anim", *arguments, cwd=cwd)
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 90) -> None:
-    deadline = time.time() + seconds
-    while not condition():
-        assert process.poll() is None, process.stderr.read()
-        assert time.time() < deadline
-        time.sleep(0.02)
+def says(process: subprocess.Popen, words: str) -> None:
+    """Wait for a line on stderr that begins so."""
+    assert any(line.startswith(words) for line in process.stderr), process.communicate()
 
 
 # ---------------------------------------------------------------- full and closed disks
@@ -82,13 +78,23 @@ def test_folders_that_cannot_be_written_to_and_folders_in_the_way(tmp_path):
 
 
 @linux
-@pytest.mark.parametrize("number, delay", [(signal.SIGINT, 0.3), (signal.SIGTERM, 0), (signal.SIGHUP, 0.6)])
-def test_a_signal_ends_the_run_cleanly(tmp_path, number, delay):
+def is_begun(folder, size: int = 0) -> bool:
+    """Whether a run has so many bytes of its video."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(file.stat().st_size >= size for file in folder.glob(".x.partial-*"))
+    return False
+
+
+@linux
+@pytest.mark.parametrize("number, size", [(signal.SIGINT, 0), (signal.SIGTERM, 1), (signal.SIGHUP, None)])
+def test_a_signal_ends_the_run_cleanly(tmp_path, number, size):
+    """When the encoder has just begun, when it has written something, and before that."""
     process = start_animate(ASTRONAUT, "-d", CLIP, "-o", "x.mp4", cwd=tmp_path)
-    wait_for(lambda: list(tmp_path.glob(".x.partial-*")), process)
-    time.sleep(delay)
+    says(process, "Reading the portrait")
+    if size is not None:
+        until(lambda: is_begun(tmp_path, size), process)
     process.send_signal(number)
-    errors = process.communicate(timeout=60)[1]
+    errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors, errors
     assert not os.listdir(tmp_path)
 
@@ -111,7 +117,7 @@ def test_ctrl_c_while_the_command_is_imported_shows_no_traceback(tmp_path, comma
     begin = [sys.executable, "-c", f"from portrait_anim.__main__ import {command} as main; main()", "--help"]
     listen = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL)
     environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(begin, env=environment, capture_output=True, text=True, timeout=60, preexec_fn=listen)
+    done = subprocess.run(begin, env=environment, capture_output=True, text=True, timeout=PATIENCE, preexec_fn=listen)
     assert (done.returncode, done.stderr) == (0 if ignored else -signal.SIGINT, "")
     assert ("Usage" in done.stdout) == ignored
 
@@ -148,25 +154,29 @@ def test_an_interrupt_where_python_would_lose_it_comes_again(tmp_path, line):
     environment, code = {**os.environ, "PYTHONPATH": path}, LOST.format(line=line)
     listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     begin = [sys.executable, "-c", code]
-    done = subprocess.run(begin, env=environment, capture_output=True, text=True, timeout=50, preexec_fn=listen)
+    done = subprocess.run(begin, env=environment, capture_output=True, text=True, timeout=PATIENCE, preexec_fn=listen)
     assert (done.returncode, done.stdout, done.stderr) == (0, "went on\nended\n", "")
 
 
 def kill_at_random(folder, kills: int, seed: int) -> int:
-    """Runs killed at random moments; after each, what is there under the final name is whole. Returns how many of
-    them had a temporary file to leave behind."""
+    """Runs killed at random moments, every second while it encodes; after each, what is there under the final name is
+    whole. Returns how many of them had a temporary file to leave behind."""
     rng = np.random.default_rng(seed)
-    output, left, reference = folder / "x.mp4", 0, None
-    options = ["-d", CLIP, "--end", "1", "--max-size", "256", "-o", output, "--force"]
+    output, left = folder / "x.mp4", 0
+    long = ["-d", CLIP, "--max-size", "256", "-o", output, "--force"]
+    options = [*long, "--end", "1"]
     begin = time.monotonic()
     assert run_animate(ASTRONAUT, *options, cwd=folder).returncode == 0
     usual, reference = time.monotonic() - begin, read_frames(output)
-    for _ in range(kills):
-        process = start_animate(ASTRONAUT, *options, cwd=folder)
-        time.sleep(rng.uniform(0.3, 1.05) * usual)
+    for kill in range(kills):
+        process = start_animate(ASTRONAUT, *(long if kill % 2 else options), cwd=folder)
+        if kill % 2:
+            until(lambda: is_begun(folder), process)
+        else:
+            time.sleep(rng.uniform(0, 1) * usual)
         process.kill()
-        process.communicate(timeout=60)
-        left += bool(list(folder.glob(".x.partial-*")))
+        process.communicate(timeout=PATIENCE)
+        left += is_begun(folder)
         assert (read_frames(output) == reference).all() and verify(output).verdict == "intact"
         if rng.random() < 0.3:
             output.unlink()
@@ -179,9 +189,9 @@ def kill_at_random(folder, kills: int, seed: int) -> int:
 @linux
 def test_a_kill_leaves_nothing_under_the_final_name_and_the_next_run_cleans_up(tmp_path):
     process = start_animate(ASTRONAUT, "-d", CLIP, "-o", "x.mp4", cwd=tmp_path)
-    wait_for(lambda: any(f.stat().st_size for f in tmp_path.glob(".x.partial-*")), process)
+    until(lambda: is_begun(tmp_path, 1), process)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert list(tmp_path.glob(".x.partial-*")) and not (tmp_path / "x.mp4").exists()
     done = run_animate(ASTRONAUT, "-d", CLIP, "--end", "0.2", "--max-size", "128", "-o", "y.mp4", cwd=tmp_path)
     assert done.returncode == 0 and os.listdir(tmp_path) == ["y.mp4"]
@@ -205,7 +215,7 @@ def test_two_runs_at_once_on_one_output(tmp_path, short_clip, name, force):
     both = [start_animate(ASTRONAUT, *clip, *common, cwd=tmp_path) for clip in clips]
     codes, said = [], []
     for process in both:
-        said.append(process.communicate(timeout=120)[1])
+        said.append(process.communicate(timeout=PATIENCE)[1])
         codes.append(process.returncode)
     assert sorted(codes) == ([0, 0] if force else [0, 4]), said
     assert "Traceback" not in str(said)
@@ -222,9 +232,6 @@ FRAMES = """
 import sys
 import numpy as np
 from portrait_anim import animator
-animator._cores = lambda: int(sys.argv[1])
-import torch
-torch.set_num_threads(int(sys.argv[1]))
 kept = []
 class Keeper:
     def __init__(self, *_): self.warnings = []
@@ -232,7 +239,7 @@ class Keeper:
     def __exit__(self, *_): pass
     def write(self, frame): kept.append(frame.copy())
 animator.VideoWriter = Keeper
-animator.Animator().animate([sys.argv[2]], sys.argv[3], sys.argv[4] + "/x.mp4", max_size=400)
+animator.Animator(threads=int(sys.argv[1])).animate([sys.argv[2]], sys.argv[3], sys.argv[4] + "/x.mp4", max_size=400)
 np.save(sys.argv[4] + "/frames.npy", np.stack(kept))
 """
 
@@ -244,7 +251,7 @@ def test_the_same_inputs_give_the_same_frames_whatever_the_threads(tmp_path, sho
         folder.mkdir()
         command = [sys.executable, "-c", FRAMES, str(threads), str(ASTRONAUT), str(short_clip), str(folder)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        subprocess.run(command, check=True, capture_output=True, timeout=200, env=environment)
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE, env=environment)
         made.append(np.load(folder / "frames.npy").astype(np.int16))
     assert len(made[0]) == 12 and np.ptp(made[0]) > 100
     assert (made[0] == made[1]).all()
@@ -291,7 +298,7 @@ def watched(tmp_path, *arguments) -> tuple[subprocess.CompletedProcess, list]:
     path = os.pathsep.join([str(spy), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "WATCH_LOG": str(log)}
     command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     return done, [json.loads(line) for line in log.read_text().splitlines()]
 
 
@@ -322,7 +329,7 @@ def test_no_process_of_a_run_opens_an_internet_socket(tmp_path, short_clip):
     run = ["-m", "portrait_anim", ASTRONAUT, "-d", short_clip, "-o", "x.mp4", "--max-size", "128"]
     for command in (run, ["-m", "portrait_anim.tools", "verify", "x.mp4"]):
         trace = ["strace", "-f", "-qq", "-e", "trace=socket,connect,sendto", "-o", tmp_path / "trace", sys.executable]
-        done = subprocess.run([*trace, *command], cwd=tmp_path, capture_output=True, text=True, timeout=280)
+        done = subprocess.run([*trace, *command], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
         if "ptrace" in done.stderr and "not permitted" in done.stderr:
             pytest.skip("strace may not be used here")
         assert done.returncode == 0, done.stderr

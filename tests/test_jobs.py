@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ASTRONAUT, CLIP, MONA_LISA, assert_refused, read_frames, run_animate, write_video
+from conftest import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_frames, run_animate, write_video
 
 from portrait_anim import Animator, InputError, UsageError
 from portrait_anim.jobs import Job, by_driver, expand, is_whole, run_jobs
@@ -165,7 +165,7 @@ def test_no_folder_stays_when_nothing_was_made(tmp_path):
 @pytest.mark.parametrize("output, start", [("-", b"ftyp"), ("-.gif", b"GIF89a")])
 def test_stdout_gets_the_whole_file_and_nothing_else(tmp_path, clips, output, start):
     command = [sys.executable, "-m", "portrait_anim", ASTRONAUT, "-d", clips[0], "-o", output, "--max-size", "128"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert start in done.stdout[:16]
     (tmp_path / "it").write_bytes(done.stdout)

