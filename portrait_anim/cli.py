@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
-from .console import EXIT_SOME_FAILED, Display, print_json, run, say, to_stdout
+from .console import EXIT_SOME_FAILED, Display, print_json, print_version, run, say, to_stdout
 from .errors import UsageError
 
 _HELP = """Bring a portrait to life: write a video in which it moves like the person in the driver clip.
 
 [bold]animate mona.jpg --driver clip.mp4[/bold]              writes mona--clip.mp4
+[bold]animate mona.jpg -d smile[/bold]                       a built-in motion
 [bold]animate mona.jpg -d clip.mp4 --preview[/bold]          a dozen frames first
 [bold]animate me.jpg -d clip.mp4 --start 2 --end 7.5 -o me.gif[/bold]
 [bold]animate me.jpg -d clip.mp4 --only eyes --only lips[/bold]
@@ -23,14 +24,6 @@ Only animate people who agreed to it, and say that the video is synthetic when y
 """
 
 app = typer.Typer(add_completion=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-def _version(value: bool) -> None:
-    if value:
-        from . import __version__
-
-        print(f"portrait-anim {__version__}")
-        raise typer.Exit
 
 
 def _list_motions(value: bool) -> None:
@@ -234,7 +227,7 @@ def animate(
         bool, typer.Option("--json", help="Print one JSON object per output, a line each.", rich_help_panel="Run")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     given = locals()

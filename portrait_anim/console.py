@@ -79,7 +79,7 @@ class Display:
                 self.console.print(text, highlight=False) if self._bars else say(text)
         begin, first = self._begin[step.stage]
         speed = (step.done - first) / (now - begin) if now > begin else 0
-        rate = f"{speed:.1f}/s" if speed else ""
+        rate = f"{speed:.1f}/s" if speed and step.total != 1 else ""
         if self._bars:
             if step.stage not in self._tasks:
                 for before in self._tasks.values():  # also what an earlier output had done already
@@ -87,7 +87,7 @@ class Display:
                 self._tasks[step.stage] = self._bars.add_task(self._TITLES[step.stage], total=step.total, rate="")
             self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, rate=rate)
         elif step.done == step.total:
-            say(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate})")
+            say(f"{self._TITLES[step.stage]}: {step.done} of {step.total}" + (f" ({rate})" if rate else ""))
         elif speed and step.total and now >= self._next and (left := (step.total - step.done) / speed) > 1:
             self._next = now + NEXT_ESTIMATE
             say(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate}), about {duration(left)} left")
@@ -115,10 +115,9 @@ class Display:
             say(f"{shown(Path(outcome.job.target))}: exists, skipped", stream)
             return
         (width, height), seconds = result.size, result.timings["total"]
-        plural = "" if result.frames == 1 else "s"
-        rate = result.frames / seconds
-        made = f"{width}x{height}, {result.frames} frame{plural} in {seconds:.1f} s ({rate:.1f} frames/s)"
-        say(f"{shown(result.output)}: {made}", stream)
+        frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
+        rate = f" ({result.frames / seconds:.1f} frames/s)" if result.frames > 1 else ""
+        say(f"{shown(result.output)}: {width}x{height}, {frames} in {seconds:.1f} s{rate}", stream)
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:
@@ -166,6 +165,15 @@ def duration(seconds: float) -> str:
     if large >= 60:
         large, small, units = (large // 60, large % 60, ("h", "min"))
     return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
+
+
+def print_version(asked: bool) -> None:
+    """What --version does."""
+    if asked:
+        from . import __version__
+
+        print(f"portrait-anim {__version__}")
+        raise typer.Exit
 
 
 def print_json(value: dict) -> None:

@@ -6,14 +6,18 @@ from typing import Annotated
 
 import typer
 
-from .console import EXIT_SOME_FAILED, BatchDisplay, print_json, run, say
+from .console import EXIT_SOME_FAILED, BatchDisplay, print_json, print_version, run, say
 from .errors import InputError, UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
 @app.callback()
-def tools() -> None:
+def tools(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     """Tools around `animate`: a web page, many jobs, what a file is, a look at the installation, training weights."""
 
 
@@ -49,7 +53,7 @@ def serve(
     say("stopped; all uploads and videos were deleted")
 
 
-@app.command()
+@app.command(rich_help_panel="Training")
 def prepare(
     videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the shards.")],
@@ -82,7 +86,7 @@ def prepare(
     print(f"{out}: {kept} frames in {shards} shards of {len(reports)} videos, {failed} unreadable")
 
 
-@app.command("meta-train")
+@app.command("meta-train", rich_help_panel="Training")
 def meta_train(
     shards: Annotated[Path, typer.Argument(help="Folder made by prepare.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, samples, weights.")],
@@ -237,7 +241,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel="Training")
 def evaluate(
     shards: Annotated[Path, typer.Argument(help="Folder made by prepare; only its held-out people are used.")],
     weights: Annotated[Path | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
