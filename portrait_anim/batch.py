@@ -100,8 +100,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict | str]]:
 def _object(text: str) -> dict:
     try:
         row = json.loads(text.rstrip())
-    except json.JSONDecodeError as error:
-        reason = f"{error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        known = isinstance(error, json.JSONDecodeError)
+        reason = f"{error.msg.removesuffix(' at')} at column {error.colno}" if known else error
         raise InputError(f"is no JSON ({reason}); write {{...}} with animate's parameters.") from error
     if not isinstance(row, dict):
         raise InputError("is no JSON object; write {...} with animate's parameters.")
@@ -125,7 +126,7 @@ def _convert(name: str, value, hint):
         return hint(text) if hint in (int, float) else text
     except (KeyError, ValueError) as error:
         meant = {bool: "true or false", int: "a whole number"}.get(hint, "a number")
-        raise InputError(f"{name} is {text!r}; it must be {meant}.") from error
+        raise InputError(f"{name} is {text[:60]!r}; it must be {meant}.") from error
 
 
 # ---------------------------------------------------------------- the report
@@ -146,9 +147,9 @@ def read_report(path: Path) -> dict[str, dict]:
 
 def is_done(job: Job, entries: dict[str, dict]) -> bool:
     """Whether the report says so and the output is as it was left. Spares opening thousands of videos."""
-    entry = entries.get(str(Path(job.output).absolute()), {})
+    entry = entries.get(str(Path(job.target).absolute()), {})
     try:
-        return not entry.get("error") and entry.get("bytes") == os.path.getsize(job.output)
+        return not entry.get("error") and entry.get("bytes") == os.path.getsize(job.target)
     except OSError:
         return False
 

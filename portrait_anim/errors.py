@@ -41,4 +41,4 @@ def unknown(option: str, value: str, choices: Iterable[str]) -> UsageError:
     choices = list(choices)
     near = get_close_matches(str(value).lower(), choices, 1)
     meant = f"did you mean {near[0]}? Choose" if near else "choose"
-    return UsageError(f"{option} {value} is not known; {meant} {', '.join(choices)}.")
+    return UsageError(f"{option} {str(value)[:60]} is not known; {meant} {', '.join(choices)}.")

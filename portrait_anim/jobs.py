@@ -91,11 +91,13 @@ def expand(
     portraits = [(str(name),) for name in named] if each else [tuple(map(str, named))]
     pairs = [(portrait, str(driver)) for portrait in portraits for driver in drivers]
     several = each or len(drivers) > 1
-    names, taken = [name_output(output, *pair, n, several) for n, pair in enumerate(pairs, 1)], set()
-    for name in names:
-        check_new(name, taken)
+    names = [name_output(output, *pair, n, several) for n, pair in enumerate(pairs, 1)]
     make = several or (output is not None and names[0] != str(output))
-    return [Job(pair[0] if images else (), pair[1], name, options, make) for pair, name in zip(pairs, names)]
+    jobs = [Job(pair[0] if images else (), pair[1], name, options, make) for pair, name in zip(pairs, names)]
+    taken: set[str] = set()
+    for job in jobs:
+        check_new(job.target, taken)
+    return jobs
 
 
 def name_output(output: str | None, images: tuple[str, ...], driver: str, number: int, several: bool = True) -> str:

@@ -79,7 +79,7 @@ class Options(MotionOptions):
             raise UsageError("Faces are counted from 1, the largest.")
         if self.compare and (self.retimed or kind_of(driver) != "video"):
             raise UsageError(
-                "--compare shows a video as it is: with another driver, --speed, --pingpong or --loop it cannot."
+                "--compare needs a video as driver, at its own pace; leave it out, or --speed, --pingpong and --loop."
             )
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed} is impossible; choose 0 or more.")

@@ -58,6 +58,8 @@ def preview_of(output: str | Path) -> Path:
     """OUTPUT.preview.png beside an output; that of frames/ is beside the folder."""
     output = pictures_pattern(str(output)) or Path(output)
     output = output.parent if output.name == "%05d.png" else output
+    if not output.name:
+        raise _no_name(output)
     return output.with_name(NUMBER.sub("", output.stem) + ".preview.png")
 
 
@@ -81,13 +83,17 @@ def _check(path, text: str, force: bool, picture: bool) -> Path:
     named_folder = _names_folder(text)
     only_suffix = re.fullmatch(r"\.\w+", target.name) and not mode_of(target)
     if text.strip() in ("", "-") or (not named_folder and (text.endswith(".") or only_suffix)):
-        raise UsageError(f"'{text}' is no name for an output; use {FORMATS}.")
+        raise _no_name(text)
     pattern = pictures_pattern(text)
     if pattern is not None and not (picture and is_picture(pattern)):
         return _check_pattern(path, pattern, force)
     if suffix not in (*VIDEO_SUFFIXES, ".gif", ".png"):
         raise UsageError(f"{path}: unknown kind of output {suffix}; use {FORMATS}.")
     return check_file(path, force)
+
+
+def _no_name(given) -> UsageError:
+    return UsageError(f"'{given}' is no name for an output; use {FORMATS}.")
 
 
 def is_picture(path: Path) -> bool:

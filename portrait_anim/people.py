@@ -36,7 +36,9 @@ def check_finetune(finetune: str | float) -> str | float:
     except (TypeError, ValueError):
         seconds = float("nan")
     if not low <= seconds <= high:
-        raise UsageError(f"--finetune {finetune} is not possible; choose auto, off, or {low:g} to {high:g} seconds.")
+        raise UsageError(
+            f"--finetune {str(finetune)[:60]} is not possible; choose auto, off, or {low:g} to {high:g} seconds."
+        )
     return seconds
 
 

@@ -115,6 +115,7 @@ def _judge(path: Path, store: dict, trusted: list[str]) -> Report:
         }
         for each in manifest.get("ingredients", [])
     ]
+    inputs.sort(key=lambda about: about["role"] == "driver")  # the portrait comes first, as it did when it was made
     verdict = "altered" if problems or store["validation_state"] == "Invalid" else "intact"
     kind = next(iter(synthetic or types), None)
     return Report(str(path), verdict, bool(synthetic) or None, kind, tool, signer, name, inputs, problems)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bounds the memo
 CASES = {  # how many of each kind; the dear ones less
     "image": 40, "odd_image": 30, "video": 24, "odd_video": 24, "weights": 30, "options": 40, "signed": 30,
     "shard": 30, "certificate": 20,
-    "motion": 30,
+    "motion": 30, "person": 20, "jobs": 30,
 }  # fmt: skip
 
 
