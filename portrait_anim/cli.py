@@ -251,6 +251,7 @@ def animate(
         with Display(quiet, lambda: describe(animator)) as display:
             for outcome in run_jobs(jobs, animator, skip_existing, display.progress):
                 failed += outcome.error is not None
+                display.end_bars()
                 if json:
                     print_json(outcome.to_json())
                 if outcome.error and (not several or (not outcome.started and isinstance(outcome.error, UsageError))):

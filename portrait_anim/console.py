@@ -45,33 +45,39 @@ class Display:
         self._note, self._next, self._said = note, 0.0, set()
 
     def __enter__(self) -> "Display":
-        if not self._quiet and self.console.is_terminal:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (
-                TextColumn("{task.description:<21}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-            )
-            self._bars = Progress(*columns, console=self.console, refresh_per_second=5)
-            self._bars.start()
         return self
 
     def __exit__(self, *exc) -> None:
+        self.end_bars()
+
+    def end_bars(self) -> None:
+        """Leave the bars of a job as they are; what is said next stands below them."""
         if self._bars:
             self._bars.stop()
+        self._bars, self._tasks = None, {}
+
+    def _begin_bars(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description:<21}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        # rich would send stdout, too, where the bars are: to the terminal, though it may be a file or a pipe.
+        self._bars = Progress(*columns, console=self.console, refresh_per_second=5, redirect_stdout=False)
+        self._bars.start()
 
     def progress(self, job, step) -> None:
         """Show a step of a job's `Progress`."""
-        if job is not self._job:
-            self._job, self._begin = job, {}
-            for task in self._tasks.values():
-                self._bars.remove_task(task)
-            self._tasks = {}
         if self._quiet or step.total == 0:
             return
+        if job is not self._job:
+            self._job, self._begin = job, {}
+        if self._bars is None and self.console.is_terminal:
+            self._begin_bars()
         now = time.monotonic()
         if step.stage not in self._begin:
             self._begin[step.stage], self._next = (now, step.done), now + FIRST_ESTIMATE
@@ -82,8 +88,8 @@ class Display:
         rate = f"{speed:.1f}/s" if speed and step.total != 1 else ""
         if self._bars:
             if step.stage not in self._tasks:
-                for before in self._tasks.values():  # also what an earlier output had done already
-                    self._bars.update(before, completed=1, total=1)
+                for before in self._bars.tasks:  # a clip may end before it said it would
+                    self._bars.update(before.id, total=before.completed)
                 self._tasks[step.stage] = self._bars.add_task(self._TITLES[step.stage], total=step.total, rate="")
             self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, rate=rate)
         elif step.done == step.total:

@@ -1,8 +1,12 @@
 """Several outputs in one run: names, shared work, failures, machine-readable output, stdout."""
 
+import contextlib
 import json
+import os
+import re
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -171,6 +175,34 @@ def test_stdout_gets_the_whole_file_and_nothing_else(tmp_path, clips, output, st
     (tmp_path / "it").write_bytes(done.stdout)
     assert len(read_frames(tmp_path / "it")) == 6
     assert b"Animating" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_what_goes_to_stdout_is_not_mixed_with_the_bars_of_a_terminal(tmp_path, options):
+    """stderr is a terminal; stdout a pipe, or the same terminal."""
+    terminal, theirs = os.openpty()
+    shown = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # what a terminal says at its end
+            while part := os.read(terminal, 1 << 16):
+                shown.append(part)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    command = [sys.executable, "-m", "portrait_anim", ASTRONAUT, "-d", "blink", "--end", "0.1", "-o", "x.mp4", *options]
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+    pipes = {"stdout": subprocess.PIPE if options else theirs, "stderr": theirs, "env": environment}
+    done = subprocess.run([*command, "--max-size", "128"], cwd=tmp_path, timeout=PATIENCE, **pipes)
+    os.close(theirs)
+    reader.join()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(shown).decode())
+    assert done.returncode == 0 and "Animating" in text and "━" in text, text
+    if options:
+        assert json.loads(done.stdout)["frames"] == 2 and "{" not in text
+    else:
+        assert re.search(r"[\r\n]x\.mp4: 128x128, 2 frames", text), text
 
 
 def test_stdout_refuses_json_and_pictures(tmp_path, clips):
