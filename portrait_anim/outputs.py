@@ -48,7 +48,7 @@ def _odd_names(path) -> Iterator[None]:
 
 def check_preview(path, force: bool = False) -> Path:
     """`check_output` for the preview of an output: the name of its contact sheet, OUTPUT.preview.png beside it."""
-    sheet = preview_of(check_output(path, force=True))
+    sheet = preview_of(check_output(path, force=True, picture=True))
     if sheet.exists() and not force:
         raise OutputError(f"{sheet}: exists already; use --force to replace it, or another name.")
     return sheet

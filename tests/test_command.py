@@ -12,7 +12,7 @@ import pytest
 from conftest import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_frames, run_animate, save_image
 from test_batch import run_tool
 
-from portrait_anim import Animator, UsageError
+from portrait_anim import Animator, UsageError, __version__
 from portrait_anim.checks import portrait_warnings
 from portrait_anim.console import Display, duration
 from portrait_anim.mesh import MEAN_FACE
@@ -47,6 +47,12 @@ def test_help_is_quick_grouped_and_shows_defaults(tmp_path):
         assert word in done.stdout
     for default in ("relative", "1.0", "1280", "18", "still", "auto"):
         assert f"[default: {default}]" in done.stdout
+
+
+@pytest.mark.parametrize("run", [run_animate, run_tool])
+def test_version(tmp_path, run):
+    done = run("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"portrait-anim {__version__}\n")
 
 
 @pytest.mark.parametrize("module, words", [("portrait_anim", "--dri"), ("portrait_anim.tools", "d")])
