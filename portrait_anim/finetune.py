@@ -40,6 +40,7 @@ class FinetuneConfig:
     pairs: int = 2  # a step
     learning_rate: float = 3e-5  # of G; 1e-4 comes nearer to the photos, and its landmarks less near
     psi_rate: float = 3e-4
+    single: float = 0.3  # times these rates for one photo: it tells nothing of other expressions
     critic_rate: float = 2e-4
     critic_every: int = 3  # D is asked, and learns, on every n-th step only
     average: float = 0.97  # of the moving average over steps, which is what is returned
@@ -88,7 +89,9 @@ class _Tuner:
         self.generator.projection.requires_grad_(False)
         network = [p for p in self.generator.parameters() if p.requires_grad]
         self.tuned = [*network, self.psi]
-        rates = [{"params": network, "lr": config.learning_rate}, {"params": [self.psi], "lr": config.psi_rate}]
+        share = config.single if len(views) == 1 else 1.0
+        rates = [(network, config.learning_rate), ([self.psi], config.psi_rate)]
+        rates = [{"params": params, "lr": share * rate} for params, rate in rates]
         self.optimiser = torch.optim.Adam(rates, betas=(0.5, 0.99))
         self.faces = FaceNet().to(device, torch.bfloat16 if dtype == torch.bfloat16 else torch.float32)
         self.critics = [*self.critic.parameters(), self.person]

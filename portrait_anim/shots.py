@@ -76,10 +76,11 @@ class Shots:
         return self._lit[canvas, other]
 
     def _reposed(self, rng: np.random.Generator) -> tuple[list[View], np.ndarray, View]:
-        """The only photo in another pose, its plate, and the photo itself.
+        """The only photo in another pose, its plate, and the photo itself; or the two the other way round.
 
         It is painted as the untuned G does: warped alone, it could be restored by a warp alone, and G would learn to
-        paint nothing.
+        paint nothing. And what G paints where the photo's own expression asks for nothing, as in an opened mouth, it
+        shall not forget: else it is worse at each expression but the photo's.
         """
         view, plate = self.views[0], self._plates[0]
         views, pose = [view, view.mirrored()], repose(view.landmarks, rng)
@@ -91,4 +92,5 @@ class Shots:
             moved = cv2.remap(v.image, warp.flows[n] - 0.5, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
             image += warp.weights[n][..., None] * moved
         image = over(image, matte, plate) + added * 127.5
-        return [View(image.round().clip(0, 255).astype(np.uint8), pose, matte)], plate, view
+        posed = View(image.round().clip(0, 255).astype(np.uint8), pose, matte)
+        return ([posed], plate, view) if rng.random() < 0.5 else ([view], plate, posed)

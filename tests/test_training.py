@@ -15,6 +15,7 @@ from conftest import CLIP, PATIENCE, read_frames, write_video
 pytest.importorskip("safetensors")
 from portrait_anim.episodes import EpisodeConfig, Episodes, palette
 from portrait_anim.errors import InputError
+from portrait_anim.losses import jittered
 from portrait_anim.networks import ModelConfig
 from portrait_anim.prepare import is_held_out, load_shard, load_shards
 from portrait_anim.train import TrainConfig, Trainer, meta_train
@@ -118,6 +119,15 @@ def test_e_starts_standardised_without_changing_what_the_generator_does(shards):
         after = trainer.generator.projection(trainer.embed(batch))
     assert torch.allclose(before, after, atol=1e-4)
     assert torch.allclose(trainer.critic.videos.weight.mean(0), torch.zeros(256), atol=1e-3)
+
+
+def test_perceptual_networks_meet_the_generators_strides_at_every_offset():
+    image = torch.arange(80 * 80.0).reshape(1, 1, 80, 80)
+    cuts = [jittered(step, image, -image) for step in range(300)]
+    assert all(a.shape == (1, 1, 72, 72) and torch.equal(a, -b) for a, b in cuts)
+    corners = {divmod(int(a[0, 0, 0, 0]), 80) for a, _ in cuts}
+    assert {y for y, _ in corners} == {x for _, x in corners} == set(range(9))
+    assert torch.equal(jittered(7, image)[0], cuts[7][0])  # a resumed run sees the same
 
 
 def test_palettes_reach_the_looks_of_old_pictures():
