@@ -30,6 +30,79 @@ def _compiled(function):
 
 
 @_compiled
+def rasterise(corners, order, ids):
+    """Fill triangles (F, 3, 2) int32, in 1/16 px, one over the other in this order. ids: (H, W) int32.
+
+    Covered is what cv2.fillConvexPoly covers, one call of which per triangle, and with it the GIL, took four times as
+    long: the pixels of the three sides, drawn as lines 8-connected, and those between them. Coordinates are 16.16
+    fixed point; lines are not clipped before they are drawn, so that at the frame's border a pixel may differ.
+    """
+    height, width = ids.shape
+    half = 1 << 15
+    x, y, rows = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
+    for index in order:
+        for k in range(3):
+            x[k], y[k] = np.int64(corners[index, k, 0]) << 12, np.int64(corners[index, k, 1]) << 12
+            rows[k] = (y[k] + half) >> 16
+        for k in range(3):  # a side from (a, b) to (c, d), a pixel at every step along the longer axis
+            n = (k + 1) % 3
+            steep = abs(x[n] - x[k]) <= abs(y[n] - y[k])
+            a, b, c, d = (y[k], x[k], y[n], x[n]) if steep else (x[k], y[k], x[n], y[n])
+            if a > c:
+                a, b, c, d = c, d, a, b
+            slope = int((d - b) * 65536 / ((c - a) | 1))
+            begin, end, across = (a + half) >> 16, (c + half) >> 16, b + half
+            for along in range(begin, begin + ((c - a) >> 16) + 1):
+                row, column = (along, across >> 16) if steep else (across >> 16, along)
+                if 0 <= row < height and 0 <= column < width:
+                    ids[row, column] = index
+                across += slope
+            row, column = (end, (d + half) >> 16) if steep else ((d + half) >> 16, end)
+            if 0 <= row < height and 0 <= column < width:
+                ids[row, column] = index
+        top = 0 if y[0] <= y[1] and y[0] <= y[2] else 1 if y[1] <= y[2] else 2
+        one, two = (top + 1) % 3, (top + 2) % 3
+        x1 = x2 = step1 = step2 = 0
+        for row in range(rows[top], min(max(rows[one], rows[two]), height)):  # down both ways round at once
+            if row == rows[top] or row == rows[one]:
+                a, b = (top, one) if row < rows[one] else (one, two)
+                x1, step1 = x[a], int((2 * (x[b] - x[a]) + rows[b] - row) / (2 * (rows[b] - row)))
+            if row == rows[top] or row == rows[two]:
+                a, b = (top, two) if row < rows[two] else (two, one)
+                x2, step2 = x[a], int((2 * (x[b] - x[a]) + rows[b] - row) / (2 * (rows[b] - row)))
+            if row >= 0:
+                for column in range(max((min(x1, x2) + half) >> 16, 0), min(((max(x1, x2) + half) >> 16) + 1, width)):
+                    ids[row, column] = index
+            x1 += step1
+            x2 += step2
+
+
+@_compiled
+def affine_maps(target, source, triangles, maps, area):
+    """From target to source triangles, see `mesh.triangle_maps`: vertices (V, >=2) float64, triangles (F, 3).
+
+    maps: (F, 6) float32, area: (F,) float64.
+    """
+    for n in range(len(triangles)):
+        a, b, c = triangles[n]
+        t1x, t1y = target[b, 0] - target[a, 0], target[b, 1] - target[a, 1]
+        t2x, t2y = target[c, 0] - target[a, 0], target[c, 1] - target[a, 1]
+        det = t1x * t2y - t1y * t2x
+        if abs(det) < 0.02:  # edge-on: no pixel of it is seen
+            maps[n, 0], maps[n, 1], maps[n, 2], maps[n, 3], maps[n, 4], maps[n, 5] = 1, 0, 0, 1, 0, 0
+            area[n] = 1
+            continue
+        for k in range(2):
+            s1, s2 = source[b, k] - source[a, k], source[c, k] - source[a, k]
+            by_x, by_y = (s1 * t2y - s2 * t1y) / det, (s2 * t1x - s1 * t2x) / det
+            maps[n, 2 * k], maps[n, 2 * k + 1] = by_x, by_y
+            maps[n, 4 + k] = source[a, k] - by_x * target[a, 0] - by_y * target[a, 1]
+        s1x, s1y = source[b, 0] - source[a, 0], source[b, 1] - source[a, 1]
+        s2x, s2y = source[c, 0] - source[a, 0], source[c, 1] - source[a, 1]
+        area[n] = (s1x * s2y - s1y * s2x) / det
+
+
+@_compiled
 def triangle_flow(ids, maps, is_face, first, corner, flow, shell):
     """The backward flow of each pixel's triangle; in the shell around the face, its displacement.
 
@@ -73,12 +146,12 @@ def add_flow(residual, window, first, flow):
 
 
 @_compiled
-def gather(image, matte, flow, weight, first, moved):
-    """Add a view's share of the picture: its image (S, S, 3) uint8 and matte (S, S) float32 at flow, by weight.
+def gather(rgba, flow, weight, first, moved):
+    """Add a view's share of the picture: its colours and matte (S, S, 4) float32 at flow, by weight.
 
     flow: (H, W, 2), weight: (H, W) float32. moved: (h, w, 4) float32, colour 0..255 and matte.
     """
-    height, width = matte.shape
+    height, width = rgba.shape[:2]
     for i in range(moved.shape[0]):
         for j in range(moved.shape[1]):
             share = weight[first[0] + i, first[1] + j]
@@ -91,11 +164,8 @@ def gather(image, matte, flow, weight, first, moved):
             y0, y1 = min(max(y >> 5, 0), height - 1), min(max((y >> 5) + 1, 0), height - 1)
             a, b = (1 - right) * (1 - lower) * share, right * (1 - lower) * share
             c, d = (1 - right) * lower * share, right * lower * share
-            for k in range(3):
-                moved[i, j, k] += (
-                    a * image[y0, x0, k] + b * image[y0, x1, k] + c * image[y1, x0, k] + d * image[y1, x1, k]
-                )
-            moved[i, j, 3] += a * matte[y0, x0] + b * matte[y0, x1] + c * matte[y1, x0] + d * matte[y1, x1]
+            for k in range(4):
+                moved[i, j, k] += a * rgba[y0, x0, k] + b * rgba[y0, x1, k] + c * rgba[y1, x0, k] + d * rgba[y1, x1, k]
 
 
 @_compiled
