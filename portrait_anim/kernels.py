@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+ONE = np.float32(1)  # numba computes an integer and a float32 in float64, at half the speed
+
 
 def _compiled(function):
     """Compiled, or loaded, at its first call: numba takes a third of a second to import. Frees the GIL, so that every
@@ -78,6 +80,36 @@ def rasterise(corners, order, ids):
 
 
 @_compiled
+def areas(shape, triangles, turn, area):
+    """Twice the areas of triangles (F, 3), from the front, times turn (F,): of `anatomy`. area: (F,) float64."""
+    for n in range(len(triangles)):
+        a, b, c = triangles[n]
+        one = (shape[b, 0] - shape[a, 0]) * (shape[c, 1] - shape[a, 1])
+        area[n] = (one - (shape[b, 1] - shape[a, 1]) * (shape[c, 0] - shape[a, 0])) * turn[n]
+
+
+@_compiled
+def fitting_share(shape, offsets, area, triangles, turn, least, share):
+    """The share of the offsets, 1 at most, that leaves each triangle `least` of its area, see `anatomy`. share: (F,).
+
+    With a share f of the offsets the area is area + linear f + square f^2.
+    """
+    small = 0.1 * area.mean()
+    for n in range(len(triangles)):
+        a, b, c = triangles[n]
+        share[n] = 1
+        ux, uy = shape[b, 0] - shape[a, 0], shape[b, 1] - shape[a, 1]
+        vx, vy = shape[c, 0] - shape[a, 0], shape[c, 1] - shape[a, 1]
+        dux, duy = offsets[b, 0] - offsets[a, 0], offsets[b, 1] - offsets[a, 1]
+        dvx, dvy = offsets[c, 0] - offsets[a, 0], offsets[c, 1] - offsets[a, 1]
+        linear = (ux * dvy - uy * dvx + dux * vy - duy * vx) * turn[n]
+        square, spare = (dux * dvy - duy * dvx) * turn[n], area[n] * (1 - least)
+        within = linear * linear - 4 * square * spare
+        if area[n] > small and within >= 0 and np.sqrt(within) > linear:
+            share[n] = min(1.0, 2 * spare / max(np.sqrt(within) - linear, 1e-12))
+
+
+@_compiled
 def affine_maps(target, source, triangles, maps, area):
     """From target to source triangles, see `mesh.triangle_maps`: vertices (V, >=2) float64, triangles (F, 3).
 
@@ -130,7 +162,7 @@ def smooth_shell(ids, is_face, blurred, weight, first, corner, flow):
         for j in range(blurred.shape[1]):
             row, column = first[0] + i, first[1] + j
             if not is_face[ids[row, column]]:
-                factor = 1 / max(weight[row, column], np.float32(1e-3))
+                factor = ONE / max(weight[row, column], np.float32(1e-3))
                 x = np.float32(corner[0] + column) + np.float32(0.5)
                 flow[row, column, 0] = x + blurred[i, j, 0] * factor
                 flow[row, column, 1] = y + blurred[i, j, 1] * factor
@@ -159,11 +191,11 @@ def gather(rgba, flow, weight, first, moved):
                 continue
             x = int(np.floor(flow[first[0] + i, first[1] + j, 0] * 32 - np.float32(15.5)))
             y = int(np.floor(flow[first[0] + i, first[1] + j, 1] * 32 - np.float32(15.5)))
-            right, lower = np.float32(x & 31) / 32, np.float32(y & 31) / 32
+            right, lower = np.float32(x & 31) * np.float32(1 / 32), np.float32(y & 31) * np.float32(1 / 32)
             x0, x1 = min(max(x >> 5, 0), width - 1), min(max((x >> 5) + 1, 0), width - 1)
             y0, y1 = min(max(y >> 5, 0), height - 1), min(max((y >> 5) + 1, 0), height - 1)
-            a, b = (1 - right) * (1 - lower) * share, right * (1 - lower) * share
-            c, d = (1 - right) * lower * share, right * lower * share
+            a, b = (ONE - right) * (ONE - lower) * share, right * (ONE - lower) * share
+            c, d = (ONE - right) * lower * share, right * lower * share
             for k in range(4):
                 moved[i, j, k] += a * rgba[y0, x0, k] + b * rgba[y0, x1, k] + c * rgba[y1, x0, k] + d * rgba[y1, x1, k]
 
@@ -179,11 +211,11 @@ def assemble(moved, face, plate, drawing, ids, table, first, crop_first, x):
         for j in range(x.shape[1]):
             row, column = first[0] + i, first[1] + j
             below, beside = crop_first[0] + i, crop_first[1] + j
-            matte = moved[i, j, 3] + face[row, column] * (1 - moved[i, j, 3])
+            matte = moved[i, j, 3] + face[row, column] * (ONE - moved[i, j, 3])
             for k in range(3):
                 under = np.float32(plate[below, beside, k])
-                x[i, j, k] = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - 1
-                x[i, j, 3 + k] = drawing[below, beside, k] / np.float32(127.5) - 1
+                x[i, j, k] = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
+                x[i, j, 3 + k] = np.float32(drawing[below, beside, k]) / np.float32(127.5) - ONE
             for k in range(6):
                 x[i, j, 6 + k] = table[ids[row, column], k]
             x[i, j, 12] = matte
@@ -199,7 +231,7 @@ def paint(moved, x, plate, mask, delta, window, crop_first, refined, added):
         for j in range(x.shape[1]):
             for k in range(3):
                 under = np.float32(plate[crop_first[0] + i, crop_first[1] + j, k])
-                warped = (under + x[i, j, 12] * (moved[i, j, k] - under)) / np.float32(127.5) - 1
+                warped = (under + x[i, j, 12] * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
                 painted = x[i, j, k] + delta[k, i, j]
                 image = min(max(painted + mask[i, j] * (warped - painted), np.float32(-1)), np.float32(1))
                 refined[i, j, k] = warped
@@ -248,8 +280,17 @@ def blend(pixels, share, grid, first, picture):
             if weight > 0:
                 for k in range(4):
                     under = np.float32(picture[first[0] + p, first[1] + q, k])
-                    value = under + weight * (pixels[p, q, k] - under)
+                    value = under + weight * (np.float32(pixels[p, q, k]) - under)
                     picture[first[0] + p, first[1] + q, k] = value + np.float32(0.5)
+
+
+@_compiled
+def strength(added, much):
+    """How much of the smooth picture shows, (h, w), where the painting adds (h, w, 3): all of it from 0.2 on."""
+    for i in range(much.shape[0]):
+        for j in range(much.shape[1]):
+            largest = max(abs(added[i, j, 0]), abs(added[i, j, 1]), abs(added[i, j, 2]))
+            much[i, j] = min(max(largest * np.float32(8) - np.float32(0.6), np.float32(0)), ONE)
 
 
 @_compiled
@@ -262,7 +303,7 @@ def pack(refined, added, much, painting):
     for i in range(much.shape[0]):
         for j in range(much.shape[1]):
             for k in range(3):
-                value = (refined[i, j, k] + 1) * np.float32(127.5)
+                value = (refined[i, j, k] + ONE) * np.float32(127.5)
                 painting[i + 1, j + 1, k] = min(max(value, np.float32(0)), np.float32(255))
                 painting[i + 1, j + 1, 3 + k] = added[i, j, k] * np.float32(127.5)
             painting[i + 1, j + 1, 6] = much[i, j]
@@ -290,17 +331,17 @@ def finish(picture, face, grid, hold, plate, painting, painting_grid, painting_b
                 for k in range(8):
                     strip[j, k] = painting[i, j, k] + a * (painting[i + 1, j, k] - painting[i, j, k])
         for q in range(hold.shape[1]):
-            keep = 1 - hold[p, q]
+            keep = ONE - hold[p, q]
             if keep == 0:
                 continue
             red, green, blue = np.float32(picture[p, q, 0]), np.float32(picture[p, q, 1]), np.float32(picture[p, q, 2])
-            j = grid.columns[q]
-            behind = 1 - (line[j] + grid.column_parts[q] * (line[j + 1] - line[j]))
-            behind *= keep * (255 - picture[p, q, 3]) / full
-            if behind > 0:
-                red += behind * (plate[p, q, 0] - red)
-                green += behind * (plate[p, q, 1] - green)
-                blue += behind * (plate[p, q, 2] - blue)
+            if picture[p, q, 3] < 255:
+                j = grid.columns[q]
+                behind = ONE - (line[j] + grid.column_parts[q] * (line[j + 1] - line[j]))
+                behind *= keep * (full - np.float32(picture[p, q, 3])) * np.float32(1 / 255)
+                red += behind * (np.float32(plate[p, q, 0]) - red)
+                green += behind * (np.float32(plate[p, q, 1]) - green)
+                blue += behind * (np.float32(plate[p, q, 2]) - blue)
             if is_painted and painting_box[1] <= q < painting_box[3]:
                 j, b = painting_grid.columns[q - painting_box[1]], painting_grid.column_parts[q - painting_box[1]]
                 for k in range(8):
@@ -310,7 +351,8 @@ def finish(picture, face, grid, hold, plate, painting, painting_grid, painting_b
                 blue = min(max(blue + here[6] * (here[2] - blue) + here[5], np.float32(0)), full)
             y, x = first[0] + p, first[1] + q
             if keep < 1:
-                red = frame[y, x, 0] + keep * (red - frame[y, x, 0])
-                green = frame[y, x, 1] + keep * (green - frame[y, x, 1])
-                blue = frame[y, x, 2] + keep * (blue - frame[y, x, 2])
+                under = np.float32(frame[y, x, 0]), np.float32(frame[y, x, 1]), np.float32(frame[y, x, 2])
+                red = under[0] + keep * (red - under[0])
+                green = under[1] + keep * (green - under[1])
+                blue = under[2] + keep * (blue - under[2])
             frame[y, x, 0], frame[y, x, 1], frame[y, x, 2] = red + half, green + half, blue + half

@@ -169,7 +169,7 @@ class HeadMesh:
         return facing(self.vertices)
 
 
-_ORIENTATION = np.sign(_normal_z(HeadMesh(MEAN_FACE * 100).vertices))  # some triangles are listed clockwise
+ORIENTATION = np.sign(_normal_z(HeadMesh(MEAN_FACE * 100).vertices))  # some triangles are listed clockwise
 
 
 def facing(vertices: np.ndarray) -> np.ndarray:
@@ -177,7 +177,7 @@ def facing(vertices: np.ndarray) -> np.ndarray:
 
     Near rings get credit (hair and ears are round); far rings always face: they hold background and shoulders.
     """
-    z = _normal_z(vertices) * _ORIENTATION
+    z = _normal_z(vertices) * ORIENTATION
     near = (LABELS == RING) | (LABELS == RING + 1)
     return np.where(LABELS > RING + 1, 1.0, np.where(near, np.clip(z + 0.3, -1, 1), z))
 
