@@ -164,7 +164,8 @@ class Animator:
             try:
                 source = self._driver(driver, options, progress)
             except PortraitAnimError:
-                warm_up.result()  # what is wrong with both is said in the same order, whichever is known first
+                if self._options != (None, "auto", "auto"):
+                    warm_up.result()  # if both are wrong, the same is said whichever is known first
                 raise
         if options.save_motion is not None:
             write_motion(options.save_motion, source.track)
