@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-ONE = np.float32(1)  # numba computes an integer and a float32 in float64, at half the speed
+ONE = np.float32(1)  # an integer and a float32 are computed in float64, which takes longer and is not needed everywhere
 
 
 def _compiled(function):
@@ -162,7 +162,7 @@ def smooth_shell(ids, is_face, blurred, weight, first, corner, flow):
         for j in range(blurred.shape[1]):
             row, column = first[0] + i, first[1] + j
             if not is_face[ids[row, column]]:
-                factor = ONE / max(weight[row, column], np.float32(1e-3))
+                factor = 1 / max(weight[row, column], np.float32(1e-3))
                 x = np.float32(corner[0] + column) + np.float32(0.5)
                 flow[row, column, 0] = x + blurred[i, j, 0] * factor
                 flow[row, column, 1] = y + blurred[i, j, 1] * factor
@@ -178,12 +178,12 @@ def add_flow(residual, window, first, flow):
 
 
 @_compiled
-def gather(rgba, flow, weight, first, moved):
-    """Add a view's share of the picture: its colours and matte (S, S, 4) float32 at flow, by weight.
+def gather(image, matte, flow, weight, first, moved):
+    """Add a view's share of the picture: its image (S, S, 3) uint8 and matte (S, S) float32 at flow, by weight.
 
     flow: (H, W, 2), weight: (H, W) float32. moved: (h, w, 4) float32, colour 0..255 and matte.
     """
-    height, width = rgba.shape[:2]
+    height, width = matte.shape
     for i in range(moved.shape[0]):
         for j in range(moved.shape[1]):
             share = weight[first[0] + i, first[1] + j]
@@ -191,13 +191,16 @@ def gather(rgba, flow, weight, first, moved):
                 continue
             x = int(np.floor(flow[first[0] + i, first[1] + j, 0] * 32 - np.float32(15.5)))
             y = int(np.floor(flow[first[0] + i, first[1] + j, 1] * 32 - np.float32(15.5)))
-            right, lower = np.float32(x & 31) * np.float32(1 / 32), np.float32(y & 31) * np.float32(1 / 32)
+            right, lower = np.float32(x & 31) / 32, np.float32(y & 31) / 32
             x0, x1 = min(max(x >> 5, 0), width - 1), min(max((x >> 5) + 1, 0), width - 1)
             y0, y1 = min(max(y >> 5, 0), height - 1), min(max((y >> 5) + 1, 0), height - 1)
-            a, b = (ONE - right) * (ONE - lower) * share, right * (ONE - lower) * share
-            c, d = (ONE - right) * lower * share, right * lower * share
-            for k in range(4):
-                moved[i, j, k] += a * rgba[y0, x0, k] + b * rgba[y0, x1, k] + c * rgba[y1, x0, k] + d * rgba[y1, x1, k]
+            a, b = (1 - right) * (1 - lower) * share, right * (1 - lower) * share
+            c, d = (1 - right) * lower * share, right * lower * share
+            for k in range(3):
+                moved[i, j, k] += (
+                    a * image[y0, x0, k] + b * image[y0, x1, k] + c * image[y1, x0, k] + d * image[y1, x1, k]
+                )
+            moved[i, j, 3] += a * matte[y0, x0] + b * matte[y0, x1] + c * matte[y1, x0] + d * matte[y1, x1]
 
 
 @_compiled
@@ -211,11 +214,11 @@ def assemble(moved, face, plate, drawing, ids, table, first, crop_first, x):
         for j in range(x.shape[1]):
             row, column = first[0] + i, first[1] + j
             below, beside = crop_first[0] + i, crop_first[1] + j
-            matte = moved[i, j, 3] + face[row, column] * (ONE - moved[i, j, 3])
+            matte = moved[i, j, 3] + face[row, column] * (1 - moved[i, j, 3])
             for k in range(3):
                 under = np.float32(plate[below, beside, k])
-                x[i, j, k] = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
-                x[i, j, 3 + k] = np.float32(drawing[below, beside, k]) / np.float32(127.5) - ONE
+                x[i, j, k] = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - 1
+                x[i, j, 3 + k] = drawing[below, beside, k] / np.float32(127.5) - 1
             for k in range(6):
                 x[i, j, 6 + k] = table[ids[row, column], k]
             x[i, j, 12] = matte

@@ -4,7 +4,6 @@ Everything here happens in the crop: a square of CROP px around the head, the sa
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -37,11 +36,6 @@ class View:
 
     def __post_init__(self) -> None:
         self.mesh = HeadMesh(self.landmarks)
-
-    @cached_property
-    def rgba(self) -> np.ndarray:
-        """Image and matte as one, (256, 256, 4) float32: a pixel is read at once."""
-        return np.dstack([self.image, self.matte]).astype(np.float32)
 
     def lit_as(self, canvas: "View") -> "View":
         """The same view in the light of canvas."""
@@ -259,7 +253,7 @@ def moved_views(warp: Warp, views: list[View], box: Box) -> np.ndarray:
     moved = np.zeros((y1 - y0, x1 - x0, 4), np.float32)
     for n, view in enumerate(views):
         if warp.used(n):
-            kernels.gather(view.rgba, warp.flows[n], warp.weights[n], warp.first(box), moved)
+            kernels.gather(view.image, view.matte, warp.flows[n], warp.weights[n], warp.first(box), moved)
     return moved
 
 
