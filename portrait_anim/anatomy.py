@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from . import kernels
 from .expressions import FEATURES, expressions
 from .mesh import (
     EDGES,
@@ -11,6 +12,7 @@ from .mesh import (
     LEFT_EYE,
     LEFT_IRIS,
     MEAN_FACE,
+    ORIENTATION,
     RIGHT_EYE,
     RIGHT_IRIS,
     TRIANGLES,
@@ -86,21 +88,16 @@ def fit(shape: np.ndarray, offsets: np.ndarray, least: float = _LEAST_AREA) -> n
 
 def _fitting_share(shape: np.ndarray, offsets: np.ndarray, least: float) -> np.ndarray:
     """The share of the offsets, 1 at most, that leaves each triangle of the face `least` of its area: (F,)."""
-    a, b, c = shape[_FACE_TRIANGLES, :2].transpose(1, 0, 2)
-    da, db, dc = offsets[_FACE_TRIANGLES, :2].transpose(1, 0, 2)
-    cross = lambda u, v: (u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) * _TURN
-    area = cross(b - a, c - a)  # with a share f of the offsets: area + linear f + square f^2
-    linear, square = cross(b - a, dc - da) + cross(db - da, c - a), cross(db - da, dc - da)
-    facing, spare = area > 0.1 * area.mean(), area * (1 - least)
-    root = np.sqrt(np.maximum(linear**2 - 4 * square * spare, 0))
-    reaches = (linear**2 >= 4 * square * spare) & (root > linear)
-    return np.minimum(1, np.where(facing & reaches, 2 * spare / np.maximum(root - linear, 1e-12), 1.0))
+    share = np.empty(len(_FACE_TRIANGLES))
+    kernels.fitting_share(shape, offsets, _areas(shape), _FACE_TRIANGLES, _TURN, least, share)
+    return share
 
 
 def _areas(shape: np.ndarray) -> np.ndarray:
     """Twice the areas of the face's triangles seen from the front, negative when turned over."""
-    a, b, c = shape[_FACE_TRIANGLES, :2].transpose(1, 0, 2)
-    return ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) * _TURN
+    area = np.empty(len(_FACE_TRIANGLES))
+    kernels.areas(shape, _FACE_TRIANGLES, _TURN, area)
+    return area
 
 
 def _neighbours() -> np.ndarray:
@@ -119,8 +116,7 @@ EYES_AND_BROWS = np.unique(
 CONTROLS = np.concatenate([np.concatenate(pair) for pair in (*LIDS, LIPS)])
 SPREAD = _spread()
 _FACE_TRIANGLES = TRIANGLES[LABELS == FACE]
-_TURN = np.ones(len(_FACE_TRIANGLES))  # of triangles listed the other way round
-_TURN = np.sign(_areas(MEAN_FACE))
+_TURN = ORIENTATION[LABELS == FACE]  # of triangles listed the other way round
 _NEIGHBOURS = _neighbours()
 _LOWER = smoothstep((MEAN_FACE[:, 1] - MEAN_FACE[4, 1]) / (MEAN_FACE[0, 1] - MEAN_FACE[4, 1]))  # nose tip to upper lip
 _IS_UPPER, _IS_LOWER = _LOWER[_FACE_TRIANGLES].min(1) < 1, _LOWER[_FACE_TRIANGLES].max(1) > 0  # both at the nose

@@ -1,12 +1,10 @@
 """The whole way from photos and driver to video. `Animator.animate` is what the command calls."""
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 from . import weights as weights_file
 from .drivers import Driver, kind_of, load_driver
 from .encode import VideoWriter
-from .errors import UsageError
+from .errors import PortraitAnimError, UsageError
 from .motion import Retargeter
 from .motion_file import check_motion_output
 from .motion_file import save_motion as write_motion
@@ -27,6 +25,7 @@ from .overlays import Chosen, Comparison, contact_sheet, with_mesh
 from .people import Portraits, make_person, read_portraits
 from .person import Person, check_person, check_save
 from .provenance import Marking, labelled
+from .threads import cores, short_turns, single_threaded_libraries
 from .timeline import Timeline
 from .video import FrameReader, probe
 from .warp import CROP, WHOLE, condition
@@ -117,7 +116,7 @@ class Animator:
             raise UsageError(f"--threads {threads} is impossible; choose 1 or more.")
         self.threads = threads or cores()
         self._options = (weights, device, precision)
-        self._painter = None
+        self._painter = self._warm_up = None
         self._recent_portraits, self._recent_people, self._recent_drivers = _Recent(), _Recent(), _Recent()
 
     @property
@@ -127,7 +126,8 @@ class Animator:
         if self._painter is None and (weights is not None or weights_file.find_default() is not None):
             from .painter import Painter
 
-            self._painter = Painter(*self._options)
+            with single_threaded_libraries():
+                self._painter = Painter(*self._options)
         return self._painter
 
     def animate(
@@ -151,14 +151,22 @@ class Animator:
         images = [Path(image) for image in images]
         options = Options(**options).checked(images, driver)
         output, options = self._check_files(images, driver, output, options)
+        warm_up = self._warmed_up()  # torch loads while portrait and driver are read
+        if kind_of(driver) == "video":
+            probe(driver)  # what is no video should not wait for the portrait
         marking = Marking([*images, *options.stand_ins()], driver, options.private, options.sign_cert, options.sign_key)
-        warm_up = ThreadPoolExecutor(1).submit(self._warm_up)  # torch loads while portrait and driver are read
-        portraits = self._portraits(images, options, progress) if options.person is None else None
-        marking.leave_out(portraits.left_out if portraits else [])
-        ready = time.perf_counter()
-        if warm_up.done():
-            warm_up.result()  # a bad device or weights file should not wait for the driver to be tracked
-        source = self._driver(driver, options, progress)
+        with short_turns():
+            portraits = self._portraits(images, options, progress) if options.person is None else None
+            marking.leave_out(portraits.left_out if portraits else [])
+            ready = time.perf_counter()
+            if warm_up.done():
+                warm_up.result()  # a bad device or weights file should not wait for the driver to be tracked
+            try:
+                source = self._driver(driver, options, progress)
+            except PortraitAnimError:
+                if self._options != (None, "auto", "auto"):
+                    warm_up.result()  # if both are wrong, the same is said whichever is known first
+                raise
         if options.save_motion is not None:
             write_motion(options.save_motion, source.track)
         tracked = time.perf_counter()
@@ -201,8 +209,6 @@ class Animator:
             check_person(options.person)
         if weights is not None:
             weights_file.check_file(weights)
-        if kind_of(driver) == "video":
-            probe(driver)  # what is no video should not wait for the portrait
         return output, options
 
     def _render(
@@ -262,7 +268,13 @@ class Animator:
 
     # ---------------------------------------------------------------- stages
 
-    def _warm_up(self):
+    def _warmed_up(self) -> Future:
+        """The networks, which a thread loads and warms up from the first call on; tried again after a failure."""
+        if self._warm_up is None or (self._warm_up.done() and self._warm_up.exception()):
+            self._warm_up = ThreadPoolExecutor(1).submit(self._make_ready)
+        return self._warm_up
+
+    def _make_ready(self):
         """Load the networks and make one frame of a grey picture: the first pass of a network is slow, and compiled
         code must be loaded, or compiled when it never was on this machine."""
         from .mesh import MEAN_FACE
@@ -275,8 +287,9 @@ class Animator:
         )
         centre = grey.views[0].landmarks.mean(0)
         front = (grey.views[0].landmarks - centre) @ turn + centre
-        psi = painter.person(grey.views[:1]) if painter else None
-        _make_frame(grey, grey.warper(), front, painter, psi)
+        with single_threaded_libraries():
+            psi = painter.person(grey.views[:1]) if painter else None
+            _make_frame(grey, grey.warper(), front, painter, psi)
         return painter
 
     def _portraits(self, images: list[Path], options: Options, progress) -> Portraits:
@@ -327,7 +340,7 @@ class Animator:
         pending: deque[Future] = deque()
         pool = ThreadPoolExecutor(workers)
         try:
-            with _single_threaded_libraries():
+            with single_threaded_libraries():
                 for t in range(len(targets)):
                     pending.append(pool.submit(make, t))
                     if len(pending) > workers:
@@ -347,25 +360,3 @@ def _make_frame(portrait, warper, target: np.ndarray, painter, psi, box=WHOLE) -
     painting = painter.paint(x, psi) if painter else None
     refined, added = paint_box(warp, portrait.views, portrait.plate, x, painting, box)
     return compose_frame(portrait, warp, refined, added, box)
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _single_threaded_libraries() -> Iterator[None]:
-    import cv2
-
-    torch = sys.modules.get("torch")  # not loaded when there are no weights
-    before = cv2.getNumThreads(), torch and torch.get_num_threads()
-    cv2.setNumThreads(1)
-    if torch:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before[0])
-        if torch:
-            torch.set_num_threads(before[1])

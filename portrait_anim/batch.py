@@ -9,10 +9,10 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
-from .animator import cores
 from .errors import InputError, InputErrors, OutputError, UsageError, unknown
 from .jobs import Job, Outcome, check_new, name_output
 from .options import Options
+from .threads import cores
 from .weights import check_file
 from .workers import LocalWorker, RayWorker, connect, distribute
 

@@ -58,8 +58,9 @@ def compose_frame(
     """
     region = portrait.region
     left, top, right, bottom = region.box
+    place = (*portrait.sources[0].origin.tolist(), portrait.scale)
     everywhere = (0, 0, right - left, bottom - top)
-    grid = _grid(portrait, everywhere, warp.frame)
+    grid = _grid(*place, everywhere, warp.frame)
 
     def fetch(view: int, part: kernels.Grid) -> np.ndarray:
         """The pixels of a view's photo moved to where part of the region is, (h, w, 4)."""
@@ -80,14 +81,15 @@ def compose_frame(
             x, y = x + warp.frame[0], y + warp.frame[1]
             x0, y0, x1, y1 = to = _in_region(portrait, (x, y, x + width, y + height))
             if x0 < x1 and y0 < y1:
-                part = _grid(portrait, to, warp.frame)
+                part = _grid(*place, to, warp.frame)
                 kernels.blend(fetch(n, part), among, part, (y0, x0), picture)
-    largest = cv2.reduce(np.abs(added).reshape(-1, 3), 1, cv2.REDUCE_MAX).reshape(added.shape[:2])
-    much = cv2.GaussianBlur(np.clip(largest * 8 - 0.6, 0, 1), (0, 0), 1.0)
+    much = np.empty(added.shape[:2], np.float32)
+    kernels.strength(added, much)
+    much = cv2.GaussianBlur(much, (0, 0), 1.0)
     painting = np.empty((much.shape[0] + 2, much.shape[1] + 2, 8), np.float32)
     kernels.pack(refined, added, much, painting)
     x0, y0, x1, y1 = to = _in_region(portrait, box)
-    painting_grid = _grid(portrait, to, (box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1))
+    painting_grid = _grid(*place, to, (box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1))
     frame = portrait.photo.copy()
     kernels.finish(
         picture,
@@ -112,11 +114,13 @@ def _in_region(portrait: Portrait, box: Box) -> Box:
     return (*np.clip(low, 0, size).tolist(), *np.clip(high, 0, size).tolist())
 
 
-def _grid(portrait: Portrait, part: Box, frame: Box) -> kernels.Grid:
-    """Where the pixels of a part of the region lie in arrays over `frame` of the crop, to 1/32 px of it."""
+@lru_cache(maxsize=16)
+def _grid(x: float, y: float, scale: float, part: Box, frame: Box) -> kernels.Grid:
+    """Where the pixels of a part of the region lie in arrays over `frame` of the crop, to 1/32 px of it. x, y: px of
+    the region where the crop begins, scale: of the crop's px. Most parts are the same in every frame."""
     axes = []
-    for low, high, origin, first, last in zip(part[:2], part[2:], portrait.sources[0].origin, frame[:2], frame[2:]):
-        at = (np.arange(low, high) + 0.5 - origin) * portrait.scale - first - 0.5
+    for low, high, origin, first, last in zip(part[:2], part[2:], (x, y), frame[:2], frame[2:]):
+        at = (np.arange(low, high) + 0.5 - origin) * scale - first - 0.5
         at = np.round(at * 32) / 32
         before = np.clip(np.floor(at), 0, last - first - 2)
         axes.append((before.astype(np.int32), np.clip(at - before, 0, 1).astype(np.float32)))

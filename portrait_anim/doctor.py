@@ -12,8 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from .animator import Animator, cores
+from .animator import Animator
 from .errors import PortraitAnimError
+from .threads import cores
 
 PACKAGES = ("torch", "mediapipe", "numpy", "opencv-python", "imageio-ffmpeg", "typer", "safetensors", "pillow")
 _REINSTALL = "reinstall with `pip install -c constraints.txt .`"

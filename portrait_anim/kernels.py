@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+ONE = np.float32(1)  # an integer and a float32 are computed in float64, which takes longer and is not needed everywhere
+
 
 def _compiled(function):
     """Compiled, or loaded, at its first call: numba takes a third of a second to import. Frees the GIL, so that every
@@ -27,6 +29,109 @@ def _compiled(function):
             return numba.njit(**options)(function)
 
     return lambda *arguments: machine_code()(*arguments)
+
+
+@_compiled
+def rasterise(corners, order, ids):
+    """Fill triangles (F, 3, 2) int32, in 1/16 px, one over the other in this order. ids: (H, W) int32.
+
+    Covered is what cv2.fillConvexPoly covers, one call of which per triangle, and with it the GIL, took four times as
+    long: the pixels of the three sides, drawn as lines 8-connected, and those between them. Coordinates are 16.16
+    fixed point; lines are not clipped before they are drawn, so that at the frame's border a pixel may differ.
+    """
+    height, width = ids.shape
+    half = 1 << 15
+    x, y, rows = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
+    for index in order:
+        for k in range(3):
+            x[k], y[k] = np.int64(corners[index, k, 0]) << 12, np.int64(corners[index, k, 1]) << 12
+            rows[k] = (y[k] + half) >> 16
+        for k in range(3):  # a side from (a, b) to (c, d), a pixel at every step along the longer axis
+            n = (k + 1) % 3
+            steep = abs(x[n] - x[k]) <= abs(y[n] - y[k])
+            a, b, c, d = (y[k], x[k], y[n], x[n]) if steep else (x[k], y[k], x[n], y[n])
+            if a > c:
+                a, b, c, d = c, d, a, b
+            slope = int((d - b) * 65536 / ((c - a) | 1))
+            begin, end, across = (a + half) >> 16, (c + half) >> 16, b + half
+            for along in range(begin, begin + ((c - a) >> 16) + 1):
+                row, column = (along, across >> 16) if steep else (across >> 16, along)
+                if 0 <= row < height and 0 <= column < width:
+                    ids[row, column] = index
+                across += slope
+            row, column = (end, (d + half) >> 16) if steep else ((d + half) >> 16, end)
+            if 0 <= row < height and 0 <= column < width:
+                ids[row, column] = index
+        top = 0 if y[0] <= y[1] and y[0] <= y[2] else 1 if y[1] <= y[2] else 2
+        one, two = (top + 1) % 3, (top + 2) % 3
+        x1 = x2 = step1 = step2 = 0
+        for row in range(rows[top], min(max(rows[one], rows[two]), height)):  # down both ways round at once
+            if row == rows[top] or row == rows[one]:
+                a, b = (top, one) if row < rows[one] else (one, two)
+                x1, step1 = x[a], int((2 * (x[b] - x[a]) + rows[b] - row) / (2 * (rows[b] - row)))
+            if row == rows[top] or row == rows[two]:
+                a, b = (top, two) if row < rows[two] else (two, one)
+                x2, step2 = x[a], int((2 * (x[b] - x[a]) + rows[b] - row) / (2 * (rows[b] - row)))
+            if row >= 0:
+                for column in range(max((min(x1, x2) + half) >> 16, 0), min(((max(x1, x2) + half) >> 16) + 1, width)):
+                    ids[row, column] = index
+            x1 += step1
+            x2 += step2
+
+
+@_compiled
+def areas(shape, triangles, turn, area):
+    """Twice the areas of triangles (F, 3), from the front, times turn (F,): of `anatomy`. area: (F,) float64."""
+    for n in range(len(triangles)):
+        a, b, c = triangles[n]
+        one = (shape[b, 0] - shape[a, 0]) * (shape[c, 1] - shape[a, 1])
+        area[n] = (one - (shape[b, 1] - shape[a, 1]) * (shape[c, 0] - shape[a, 0])) * turn[n]
+
+
+@_compiled
+def fitting_share(shape, offsets, area, triangles, turn, least, share):
+    """The share of the offsets, 1 at most, that leaves each triangle `least` of its area, see `anatomy`. share: (F,).
+
+    With a share f of the offsets the area is area + linear f + square f^2.
+    """
+    small = 0.1 * area.mean()
+    for n in range(len(triangles)):
+        a, b, c = triangles[n]
+        share[n] = 1
+        ux, uy = shape[b, 0] - shape[a, 0], shape[b, 1] - shape[a, 1]
+        vx, vy = shape[c, 0] - shape[a, 0], shape[c, 1] - shape[a, 1]
+        dux, duy = offsets[b, 0] - offsets[a, 0], offsets[b, 1] - offsets[a, 1]
+        dvx, dvy = offsets[c, 0] - offsets[a, 0], offsets[c, 1] - offsets[a, 1]
+        linear = (ux * dvy - uy * dvx + dux * vy - duy * vx) * turn[n]
+        square, spare = (dux * dvy - duy * dvx) * turn[n], area[n] * (1 - least)
+        within = linear * linear - 4 * square * spare
+        if area[n] > small and within >= 0 and np.sqrt(within) > linear:
+            share[n] = min(1.0, 2 * spare / max(np.sqrt(within) - linear, 1e-12))
+
+
+@_compiled
+def affine_maps(target, source, triangles, maps, area):
+    """From target to source triangles, see `mesh.triangle_maps`: vertices (V, >=2) float64, triangles (F, 3).
+
+    maps: (F, 6) float32, area: (F,) float64.
+    """
+    for n in range(len(triangles)):
+        a, b, c = triangles[n]
+        t1x, t1y = target[b, 0] - target[a, 0], target[b, 1] - target[a, 1]
+        t2x, t2y = target[c, 0] - target[a, 0], target[c, 1] - target[a, 1]
+        det = t1x * t2y - t1y * t2x
+        if abs(det) < 0.02:  # edge-on: no pixel of it is seen
+            maps[n, 0], maps[n, 1], maps[n, 2], maps[n, 3], maps[n, 4], maps[n, 5] = 1, 0, 0, 1, 0, 0
+            area[n] = 1
+            continue
+        for k in range(2):
+            s1, s2 = source[b, k] - source[a, k], source[c, k] - source[a, k]
+            by_x, by_y = (s1 * t2y - s2 * t1y) / det, (s2 * t1x - s1 * t2x) / det
+            maps[n, 2 * k], maps[n, 2 * k + 1] = by_x, by_y
+            maps[n, 4 + k] = source[a, k] - by_x * target[a, 0] - by_y * target[a, 1]
+        s1x, s1y = source[b, 0] - source[a, 0], source[b, 1] - source[a, 1]
+        s2x, s2y = source[c, 0] - source[a, 0], source[c, 1] - source[a, 1]
+        area[n] = (s1x * s2y - s1y * s2x) / det
 
 
 @_compiled
@@ -129,7 +234,7 @@ def paint(moved, x, plate, mask, delta, window, crop_first, refined, added):
         for j in range(x.shape[1]):
             for k in range(3):
                 under = np.float32(plate[crop_first[0] + i, crop_first[1] + j, k])
-                warped = (under + x[i, j, 12] * (moved[i, j, k] - under)) / np.float32(127.5) - 1
+                warped = (under + x[i, j, 12] * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
                 painted = x[i, j, k] + delta[k, i, j]
                 image = min(max(painted + mask[i, j] * (warped - painted), np.float32(-1)), np.float32(1))
                 refined[i, j, k] = warped
@@ -178,8 +283,17 @@ def blend(pixels, share, grid, first, picture):
             if weight > 0:
                 for k in range(4):
                     under = np.float32(picture[first[0] + p, first[1] + q, k])
-                    value = under + weight * (pixels[p, q, k] - under)
+                    value = under + weight * (np.float32(pixels[p, q, k]) - under)
                     picture[first[0] + p, first[1] + q, k] = value + np.float32(0.5)
+
+
+@_compiled
+def strength(added, much):
+    """How much of the smooth picture shows, (h, w), where the painting adds (h, w, 3): all of it from 0.2 on."""
+    for i in range(much.shape[0]):
+        for j in range(much.shape[1]):
+            largest = max(abs(added[i, j, 0]), abs(added[i, j, 1]), abs(added[i, j, 2]))
+            much[i, j] = min(max(largest * np.float32(8) - np.float32(0.6), np.float32(0)), ONE)
 
 
 @_compiled
@@ -192,7 +306,7 @@ def pack(refined, added, much, painting):
     for i in range(much.shape[0]):
         for j in range(much.shape[1]):
             for k in range(3):
-                value = (refined[i, j, k] + 1) * np.float32(127.5)
+                value = (refined[i, j, k] + ONE) * np.float32(127.5)
                 painting[i + 1, j + 1, k] = min(max(value, np.float32(0)), np.float32(255))
                 painting[i + 1, j + 1, 3 + k] = added[i, j, k] * np.float32(127.5)
             painting[i + 1, j + 1, 6] = much[i, j]
@@ -220,17 +334,17 @@ def finish(picture, face, grid, hold, plate, painting, painting_grid, painting_b
                 for k in range(8):
                     strip[j, k] = painting[i, j, k] + a * (painting[i + 1, j, k] - painting[i, j, k])
         for q in range(hold.shape[1]):
-            keep = 1 - hold[p, q]
+            keep = ONE - hold[p, q]
             if keep == 0:
                 continue
             red, green, blue = np.float32(picture[p, q, 0]), np.float32(picture[p, q, 1]), np.float32(picture[p, q, 2])
-            j = grid.columns[q]
-            behind = 1 - (line[j] + grid.column_parts[q] * (line[j + 1] - line[j]))
-            behind *= keep * (255 - picture[p, q, 3]) / full
-            if behind > 0:
-                red += behind * (plate[p, q, 0] - red)
-                green += behind * (plate[p, q, 1] - green)
-                blue += behind * (plate[p, q, 2] - blue)
+            if picture[p, q, 3] < 255:
+                j = grid.columns[q]
+                behind = ONE - (line[j] + grid.column_parts[q] * (line[j + 1] - line[j]))
+                behind *= keep * (full - np.float32(picture[p, q, 3])) * np.float32(1 / 255)
+                red += behind * (np.float32(plate[p, q, 0]) - red)
+                green += behind * (np.float32(plate[p, q, 1]) - green)
+                blue += behind * (np.float32(plate[p, q, 2]) - blue)
             if is_painted and painting_box[1] <= q < painting_box[3]:
                 j, b = painting_grid.columns[q - painting_box[1]], painting_grid.column_parts[q - painting_box[1]]
                 for k in range(8):
@@ -240,7 +354,8 @@ def finish(picture, face, grid, hold, plate, painting, painting_grid, painting_b
                 blue = min(max(blue + here[6] * (here[2] - blue) + here[5], np.float32(0)), full)
             y, x = first[0] + p, first[1] + q
             if keep < 1:
-                red = frame[y, x, 0] + keep * (red - frame[y, x, 0])
-                green = frame[y, x, 1] + keep * (green - frame[y, x, 1])
-                blue = frame[y, x, 2] + keep * (blue - frame[y, x, 2])
+                under = np.float32(frame[y, x, 0]), np.float32(frame[y, x, 1]), np.float32(frame[y, x, 2])
+                red = under[0] + keep * (red - under[0])
+                green = under[1] + keep * (green - under[1])
+                blue = under[2] + keep * (blue - under[2])
             frame[y, x, 0], frame[y, x, 1], frame[y, x, 2] = red + half, green + half, blue + half

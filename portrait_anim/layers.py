@@ -5,15 +5,13 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from .tracking import quiet_stderr
+from .tracking import quiet_stderr, solution
 
 
 @lru_cache(maxsize=1)
 def _segmenter():
     with quiet_stderr():
-        from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
-
-        segmenter = SelfieSegmentation(model_selection=0)
+        segmenter = solution("selfie_segmentation").SelfieSegmentation(model_selection=0)
         segmenter.process(np.zeros((64, 64, 3), np.uint8))  # the graph starts, and logs, at its first image
     return segmenter
 

@@ -11,6 +11,8 @@ from importlib.resources import files
 import cv2
 import numpy as np
 
+from . import kernels
+
 _TOPOLOGY = np.load(files(__package__) / "data" / "face_mesh.npz")
 
 N_LANDMARKS = 478  # 468 of the face mesh, then 5 of each iris
@@ -167,7 +169,7 @@ class HeadMesh:
         return facing(self.vertices)
 
 
-_ORIENTATION = np.sign(_normal_z(HeadMesh(MEAN_FACE * 100).vertices))  # some triangles are listed clockwise
+ORIENTATION = np.sign(_normal_z(HeadMesh(MEAN_FACE * 100).vertices))  # some triangles are listed clockwise
 
 
 def facing(vertices: np.ndarray) -> np.ndarray:
@@ -175,7 +177,7 @@ def facing(vertices: np.ndarray) -> np.ndarray:
 
     Near rings get credit (hair and ears are round); far rings always face: they hold background and shoulders.
     """
-    z = _normal_z(vertices) * _ORIENTATION
+    z = _normal_z(vertices) * ORIENTATION
     near = (LABELS == RING) | (LABELS == RING + 1)
     return np.where(LABELS > RING + 1, 1.0, np.where(near, np.clip(z + 0.3, -1, 1), z))
 
@@ -188,10 +190,8 @@ def rasterise(vertices: np.ndarray, frame: tuple[int, int, int, int]) -> np.ndar
     x0, y0, x1, y1 = frame
     ids = np.full((y1 - y0, x1 - x0), -1, np.int32)
     order = np.argsort(-(vertices[:, 2][TRIANGLES].mean(1) + _LAYER))
-    corners = np.round((vertices[:, :2] - (x0 + 0.5, y0 + 0.5)) * 16).astype(np.int32)[TRIANGLES[order]]
-    fill = cv2.fillConvexPoly
-    for index, triangle in zip(order.tolist(), corners):
-        fill(ids, triangle, index, cv2.LINE_8, 4)
+    corners = np.round((vertices[:, :2] - (x0 + 0.5, y0 + 0.5)) * 16).astype(np.int32)[TRIANGLES]
+    kernels.rasterise(corners, order, ids)
     return ids
 
 
@@ -202,19 +202,10 @@ def triangle_maps(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, n
     x' = a x + b y + e, y' = c x + d y + f, the last row being the identity (index -1: outside the mesh); and the
     signed ratio of areas source / target (F,).
     """
-    t, s = target[:, :2][TRIANGLES], source[:, :2][TRIANGLES]
-    t1, t2, s1, s2 = t[:, 1] - t[:, 0], t[:, 2] - t[:, 0], s[:, 1] - s[:, 0], s[:, 2] - s[:, 0]
-    det = t1[:, 0] * t2[:, 1] - t1[:, 1] * t2[:, 0]
-    slim = np.abs(det) < 0.02  # edge-on: no pixel of it is seen
-    det = np.where(slim, 1.0, det)
-    column_x = (s1 * t2[:, 1:] - s2 * t1[:, 1:]) / det[:, None]
-    column_y = (s2 * t1[:, :1] - s1 * t2[:, :1]) / det[:, None]
-    offset = s[:, 0] - column_x * t[:, 0, :1] - column_y * t[:, 0, 1:]
-    maps = np.stack([column_x[:, 0], column_y[:, 0], column_x[:, 1], column_y[:, 1], offset[:, 0], offset[:, 1]], 1)
-    identity = np.array([[1, 0, 0, 1, 0, 0]], np.float64)
-    maps[slim] = identity
-    area = (s1[:, 0] * s2[:, 1] - s1[:, 1] * s2[:, 0]) / det
-    return np.concatenate([maps, identity]).astype(np.float32), np.where(slim, 1.0, area)
+    maps, area = np.empty((len(TRIANGLES) + 1, 6), np.float32), np.empty(len(TRIANGLES))
+    maps[-1] = 1, 0, 0, 1, 0, 0
+    kernels.affine_maps(target, source, TRIANGLES, maps, area)
+    return maps, area
 
 
 def mirrored_landmarks(landmarks: np.ndarray, width: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .checks import portrait_warnings
 from .errors import UsageError
 from .person import Person
+from .threads import single_threaded_libraries
 
 if TYPE_CHECKING:
     from .options import Options
@@ -87,7 +88,8 @@ def make_person(
     """The person of these portraits, fine-tuned when asked for; Ctrl-C then ends the tuning only."""
     finetune = options.finetune
     if finetune == "off" or painter is None or (finetune == "auto" and len(portraits) < AUTO_PHOTOS):
-        return Person.of(portraits, painter)
+        with single_threaded_libraries():
+            return Person.of(portraits, painter)
     from .finetune import ended_by_interrupt, tune_person
 
     with ended_by_interrupt() as should_stop:

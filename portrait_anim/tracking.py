@@ -2,9 +2,12 @@
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -59,6 +62,18 @@ def quiet_stderr() -> Iterator[None]:
         os.close(null)
 
 
+def solution(name: str) -> ModuleType:
+    """A module of mediapipe's solutions. They import matplotlib for a plot that nobody here asks for, which would take
+    as long as all the rest: if it is not there yet, they get empty modules in its place."""
+    stubs = {stub: ModuleType(stub) for stub in ("matplotlib", "matplotlib.pyplot") if stub not in sys.modules}
+    sys.modules.update(stubs)
+    try:
+        return import_module(f"mediapipe.python.solutions.{name}")
+    finally:
+        for stub in stubs:
+            sys.modules.pop(stub, None)
+
+
 class MediaPipeTracker:
     """MediaPipe Face Mesh with irises, 478 points; its models are in the package, so it works offline.
 
@@ -67,10 +82,8 @@ class MediaPipeTracker:
 
     def __init__(self, video: bool = False, max_faces: int = MAX_FACES, min_confidence: float = 0.5):
         with quiet_stderr():
-            from mediapipe.python.solutions.face_mesh import FaceMesh
-
             options = dict(refine_landmarks=True, max_num_faces=max_faces, min_detection_confidence=min_confidence)
-            self._mesh = FaceMesh(static_image_mode=not video, **options)
+            self._mesh = solution("face_mesh").FaceMesh(static_image_mode=not video, **options)
             self._mesh.process(np.zeros((64, 64, 3), np.uint8))  # the graph starts, and logs, in threads of its own
         self._started = False
 

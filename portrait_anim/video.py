@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -58,10 +59,19 @@ class VideoInfo:
 
 
 def probe(path) -> VideoInfo:
-    """Look into a video file and decode its first frame.
+    """Look into a video file and decode its first frame; once, unless the file changes.
 
     Raises InputError when it is missing, a folder, empty, not a video, without picture or damaged throughout.
     """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # `describe` says what is wrong
+        return _look_into(path, None)
+    return _look_into(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=8)
+def _look_into(path, identity: tuple | None) -> VideoInfo:
     first_frame = ["-map", "0:V:0", "-vf", "showinfo=checksum=0", "-frames:v", "1", "-f", "null", "-"]
     text = describe(path, first_frame)
     # Attached cover pictures of music files are "Video" streams too; 0:V leaves them out and so do we.

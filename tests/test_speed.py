@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import CLIP, MONA_LISA, PATIENCE, track
 
-from portrait_anim import mesh
+from portrait_anim import anatomy, kernels, mesh
 from portrait_anim.compose import compose_frame, paint_box, window
 from portrait_anim.encode import yuv420
 from portrait_anim.inference import folded
@@ -58,6 +58,75 @@ def moved(portrait, warp, flows) -> np.ndarray:
     part = np.s_[:, i : i + BOX[3] - BOX[1], j : j + BOX[2] - BOX[0]]
     rgba = [np.dstack([v.image, v.matte]) for v in portrait.views]
     return sum(w[..., None] * bilinear(a, f) for a, w, f in zip(rgba, warp.weights[part], flows[part]) if w.any())
+
+
+def test_triangles_cover_what_opencv_fills():
+    """One by one, of all sizes and shapes; where lines are clipped by the frame, a few pixels of them may differ."""
+    rng, differ = np.random.default_rng(0), 0
+    for number in range(6000):
+        size = (9, 90, 600)[number % 3]  # 1/16 px
+        corners = rng.integers(0, 640 - size, (1, 1, 2)) + rng.integers(0, size, (1, 3, 2))
+        corners = (corners - (number % 5 == 0) * rng.integers(0, 200)).astype(np.int32)
+        expected, ids = np.full((2, 41, 43), -1, np.int32)
+        cv2.fillConvexPoly(expected, corners[0], 0, cv2.LINE_8, 4)
+        kernels.rasterise(corners, np.zeros(1, np.int64), ids)
+        if corners.min() >= 0 and (corners <= np.array([42, 40]) * 16).all():
+            assert (ids == expected).all(), corners
+        differ += (ids != expected).sum() / ids.size
+    assert differ / 6000 < 1e-3
+
+
+def test_ids_are_those_of_a_call_of_opencv_per_triangle(frame):
+    portrait, target, warp, *_ = frame
+    vertices, (x0, y0, *_) = portrait.views[0].mesh.posed(target), warp.frame
+    expected = np.full(warp.ids.shape, -1, np.int32)
+    corners = np.round((vertices[:, :2] - (x0 + 0.5, y0 + 0.5)) * 16).astype(np.int32)
+    layer = np.where(mesh.LABELS >= mesh.RING, 1e4 * (1 + mesh.LABELS), 0)
+    for index in np.argsort(-(vertices[mesh.TRIANGLES, 2].mean(1) + layer)).tolist():
+        cv2.fillConvexPoly(expected, corners[mesh.TRIANGLES[index]], index, cv2.LINE_8, 4)
+    assert (warp.ids == expected).all()
+
+
+def test_affine_maps_bring_each_triangle_to_its_source(frame):
+    portrait, target, *_ = frame
+    vertices, source = portrait.views[0].mesh.posed(target), portrait.views[1].mesh.vertices
+    maps, area = mesh.triangle_maps(vertices, source)
+    double = lambda v: np.cross(v[:, 1, :2] - v[:, 0, :2], v[:, 2, :2] - v[:, 0, :2])
+    of = vertices[mesh.TRIANGLES], source[mesh.TRIANGLES]
+    slim = np.abs(double(of[0])) < 0.02
+    m = np.where(slim[:, None], 0, maps[:-1])[:, None].astype(float)
+    moved = np.stack(
+        [(m[..., :2] * of[0][..., :2]).sum(-1) + m[..., 4], (m[..., 2:4] * of[0][..., :2]).sum(-1) + m[..., 5]], -1
+    )
+    wide = np.abs(double(of[0])) > 1
+    assert wide.sum() > 800 and np.abs(moved - of[1][..., :2])[wide].max() < 1e-3  # px
+    assert np.allclose(area[~slim], (double(of[1]) / np.where(slim, 1, double(of[0])))[~slim])
+    flat = vertices * (1, 0, 1)
+    maps, area = mesh.triangle_maps(flat, source)
+    assert (maps == [1, 0, 0, 1, 0, 0]).all() and (area == 1).all()
+
+
+def test_offsets_are_shortened_to_where_areas_say():
+    """The share that leaves a triangle its least area is the first root of its area along the offsets."""
+    rng = np.random.default_rng(1)
+    shape, offsets = mesh.MEAN_FACE, rng.normal(0, 0.03, mesh.MEAN_FACE.shape)
+    triangles = mesh.TRIANGLES[mesh.LABELS == mesh.FACE]
+    turn = mesh.ORIENTATION[mesh.LABELS == mesh.FACE]
+
+    def area(v):
+        a, b, c = v[triangles, :2].transpose(1, 0, 2)
+        return np.cross(b - a, c - a) * turn
+
+    before, least = area(shape), 0.15
+    assert np.allclose(anatomy._areas(shape), before)
+    shares = np.linspace(0, 1, 2001)
+    along = np.stack([area(shape + share * offsets) for share in shares])
+    folds = along < least * before
+    expected = np.where(folds.any(0), shares[folds.argmax(0)], 1)
+    share = anatomy._fitting_share(shape, offsets, least)
+    seen = before > 0.1 * before.mean()
+    assert 50 < (expected < 1)[seen].sum() < seen.sum() and (share[~seen] == 1).all()
+    assert np.abs(share - expected)[seen].max() < 1e-3
 
 
 def test_flow_is_that_of_the_triangles_blurred_in_the_shell(frame):
