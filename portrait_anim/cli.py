@@ -192,8 +192,8 @@ def animate(
     finetune: Annotated[
         str,
         typer.Option(
-            help="Fit the networks to the photos first: for so many seconds, off, or auto: where that was measured to "
-            "help, which with the weights that ship is nowhere yet. Ctrl-C ends it early.",
+            help="Fit the networks to the photos first: for so many seconds, off, or auto: for about a minute where "
+            "that was measured to help, from 8 photos on. Ctrl-C ends it early.",
             rich_help_panel="Person",
         ),
     ] = "auto",

@@ -32,7 +32,7 @@ from .shots import Shots, ShotsConfig
 from .warp import View
 from .weights import Weights, load
 
-AUTO_STEPS, AUTO_SECONDS = 200, 110.0  # "auto": so many steps, and at most so many seconds
+AUTO_STEPS, AUTO_SECONDS = 80, 110.0  # "auto": so many steps, and at most so many seconds
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class FinetuneConfig:
     single: float = 0.3  # times these rates for one photo: it tells nothing of other expressions
     critic_rate: float = 2e-4
     critic_every: int = 3  # D is asked, and learns, on every n-th step only
-    average: float = 0.97  # of the moving average over steps, which is what is returned
+    average: float = 0.97  # of the moving average over steps
+    share: float = 0.5  # of the way to that average that is gone: half of it has most of the gain, without the losses
     clip_norm: float = 10.0
     check_every: int = 50  # steps between measurements on what is held out
     checks: int = 4  # held-out items
@@ -119,6 +120,10 @@ class _Tuner:
             self._update(self.critic_optimiser, self.critics, loss)
         keep = min(self.config.average, (number + 1) / (number + 4))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.tuned], 1 - keep)
+
+    def reached(self) -> list[Tensor]:
+        """G and psi between untuned and tuned (WiSE-FT, Wortsman et al., CVPR 2022)."""
+        return list(torch._foreach_lerp(self.start, self.average, self.config.share))
 
     @torch.no_grad()
     def measure(self, items: list[dict[str, Tensor]], values: list[Tensor]) -> float:
@@ -217,10 +222,11 @@ def finetune(
             ended = number == steps or time.monotonic() - begin + reserve >= seconds or should_stop()
             try:
                 if number and (ended or number % config.check_every == 0):
-                    value = tuner.measure(checks, tuner.average)
+                    reached = tuner.reached()
+                    value = tuner.measure(checks, reached)
                     since += 1
                     if value < after:
-                        best, after, since = [p.clone() for p in tuner.average], value, 0
+                        best, after, since = reached, value, 0
                 if ended:
                     break
                 items = coming.result()
