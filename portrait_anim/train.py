@@ -203,6 +203,8 @@ class Trainer:
     def averaged(self) -> tuple[Generator, Embedder]:
         """Copies of G and E with the averaged weights: what is evaluated and shipped."""
         generator, embedder = Generator(self.model), Embedder(self.model)
+        for network, current in ((generator, self.generator), (embedder, self.embedder)):
+            network.load_state_dict(current.state_dict())  # for the buffers of spectral norm
         with torch.no_grad():
             for p, mean in zip([*generator.parameters(), *embedder.parameters()], self.average):
                 p.copy_(mean)

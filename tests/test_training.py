@@ -121,6 +121,17 @@ def test_e_starts_standardised_without_changing_what_the_generator_does(shards):
     assert torch.allclose(trainer.critic.videos.weight.mean(0), torch.zeros(256), atol=1e-3)
 
 
+def test_averaged_networks_keep_the_norms_that_spectral_norm_learned(shards):
+    small = dict(widths=(8, 16, 16), middle=1, critic_widths=(8, 16), embedder_widths=(8, 16))
+    model = ModelConfig("paper", 64, 16, in_channels=3, last=0, embedder_size=64, embedder_slope=0.0, **small)
+    trainer = Trainer(load_shards(shards, held_out=False), model, TINY)
+    drawing, psi = torch.randn(1, 3, 64, 64), torch.randn(1, sum(trainer.generator.coeffs))
+    for _ in range(3):
+        trainer.generator(drawing, psi)
+    with torch.no_grad():
+        assert torch.allclose(trainer.averaged()[0](drawing, psi), trainer.generator.eval()(drawing, psi), atol=1e-5)
+
+
 def test_perceptual_networks_meet_the_generators_strides_at_every_offset():
     image = torch.arange(80 * 80.0).reshape(1, 1, 80, 80)
     cuts = [jittered(step, image, -image) for step in range(300)]

@@ -635,6 +635,7 @@ def test_a_signal_while_ffmpeg_is_started_leaves_no_process(plain, tmp_path, mon
         signal.raise_signal(number)
 
     reader = FrameReader(plain)
+    os.utime(plain)  # else probe would still know it
     monkeypatch.setattr(subprocess.Popen, "_execute_child", signalled)
     before = signal.signal(number, interrupted)
     try:
