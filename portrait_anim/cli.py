@@ -198,7 +198,11 @@ def animate(
         ),
     ] = "auto",
     seed: Annotated[
-        int, typer.Option(help="Of the fine-tuning: the same seed, the same person.", rich_help_panel="Person")
+        int,
+        typer.Option(
+            help="Of the fine-tuning: the same seed, the same person (auto counts steps; seconds end by the clock).",
+            rich_help_panel="Person",
+        ),
     ] = 0,
     save_person: Annotated[
         str | None,
