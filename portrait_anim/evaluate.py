@@ -15,7 +15,7 @@ from .errors import InputError
 from .finetune import finetune as tune
 from .mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, draw_landmarks, openness
 from .painter import Painter, choose_precision
-from .perceptual import FaceNet, centred_cosine, face_chip, feature_distance
+from .perceptual import FaceNet, centred_cosine, face_chip, perceptual_distance
 from .prepare import Shard, load_shards
 from .tracking import MediaPipeTracker
 from .warp import CROP, View, Warper, condition
@@ -157,8 +157,8 @@ class Meter:
             x, y = np.clip(np.round(points[part, :2].mean(0) - LOCAL / 2), 0, CROP - LOCAL).astype(int)
             cut = np.s_[y : y + LOCAL, x : x + LOCAL]
             result[f"{name}_l1"] = error[cut].mean()
-            maps = [self.net.features(_to_tensor(i[cut])) for i in (image, target)]
-            result[f"{name}_perceptual"] = feature_distance(*maps).item()
+            pictures = (_to_tensor(i[cut]) for i in (image, target))
+            result[f"{name}_perceptual"] = perceptual_distance(self.net, *pictures).item()
         result["ssim"] = structural_similarity(image, target, channel_axis=-1)
         result["csim"] = self.likeness(self.embed(target, points), image, points)
         found = self.tracker.faces(image)

@@ -25,7 +25,7 @@ from . import losses
 from .losses import LossWeights, to_unit
 from .networks import Discriminator, Generator
 from .painter import Painter, embed
-from .perceptual import FaceNet, feature_distance
+from .perceptual import FaceNet, perceptual_distance
 from .person import Person
 from .portrait import Portrait
 from .shots import Shots, ShotsConfig
@@ -94,7 +94,7 @@ class _Tuner:
         rates = [(network, config.learning_rate), ([self.psi], config.psi_rate)]
         rates = [{"params": params, "lr": share * rate} for params, rate in rates]
         self.optimiser = torch.optim.Adam(rates, betas=(0.5, 0.99))
-        self.faces = FaceNet().to(device, torch.bfloat16 if dtype == torch.bfloat16 else torch.float32)
+        self.faces = FaceNet().to(device, dtype)
         self.critics = [*self.critic.parameters(), self.person]
         self.critic_optimiser = torch.optim.Adam(self.critics, config.critic_rate, (0.0, 0.99))
         self.start = [p.detach().clone() for p in self.tuned]
@@ -104,15 +104,16 @@ class _Tuner:
         batch = self._collate(items)
         made, painting, target, drawing = self._forward(batch, self.psi)
         terms = self._terms(number, batch, made, painting, target)
-        adversarial = number % self.config.critic_every == 0
-        local = {part: batch[part].flatten(0, 1) for part in ("mouth", "eyes")}
-        image, person = made.image.contiguous(memory_format=torch.channels_last), self.person.expand(len(target), -1)
+        every = self.config.critic_every
+        adversarial = number % every == 0
         if adversarial:
+            local = {part: batch[part].flatten(0, 1) for part in ("mouth", "eyes")}
+            image = made.image.contiguous(memory_format=torch.channels_last)
+            person = self.person.expand(len(target), -1)
             with self._autocast():
-                critical = losses.generator_adversarial(
-                    self.critic, image, target, drawing, person.detach(), self.config.weights, **local
+                terms |= losses.generator_adversarial(
+                    self.critic, image, target, drawing, person.detach(), self.config.weights, every, **local
                 )
-            terms |= {name: self.config.critic_every * term for name, term in critical.items()}
         self._update(self.optimiser, self.tuned, sum(terms.values()))
         if adversarial:
             with self._autocast():
@@ -153,9 +154,7 @@ class _Tuner:
         terms = losses.pixel_losses(made, painting, target, inside, self.config.weights)
         seen, real_seen = losses.jittered(number, made.image, target)
         with self._autocast():
-            with torch.no_grad():
-                real = self.faces.features(real_seen)
-            terms["face"] = self.config.weights.face * feature_distance(self.faces.features(seen), real)
+            terms["face"] = self.config.weights.face * perceptual_distance(self.faces, seen, real_seen)
         return terms
 
     def _collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -107,9 +107,11 @@ def generator_adversarial(
     drawing: Tensor,
     person: Tensor,
     weights: LossWeights,
+    every: int = 1,
     **centres,
 ) -> dict[str, Tensor]:
-    """Weighted hinge term and feature matching for G: the critic is held fixed."""
+    """Weighted hinge term and feature matching for G: the critic is held fixed. every: times as much of both, for who
+    asks D on every n-th step only."""
     critic.requires_grad_(False)
     scores, features = critic(image, drawing, person, **centres)
     with torch.no_grad():
@@ -117,7 +119,8 @@ def generator_adversarial(
     critic.requires_grad_(True)
     score = -sum(s.float().mean() for s in scores) / len(scores)
     matching = sum((a.float() - b.float()).abs().mean() for a, b in zip(features, real))
-    return {"score": weights.adversarial * score, "features": weights.adversarial * weights.features * matching}
+    terms = {"score": weights.adversarial * score, "features": weights.adversarial * weights.features * matching}
+    return {name: every * term for name, term in terms.items()}
 
 
 def critic_loss(

@@ -257,6 +257,13 @@ def feature_distance(a: list[Tensor], b: list[Tensor], per_sample=False, relativ
     return total
 
 
+def perceptual_distance(net: nn.Module, image: Tensor, target: Tensor, relative=True) -> Tensor:
+    """`feature_distance` of what net sees in image and in target, which gets no gradient."""
+    with torch.no_grad():
+        real = net.features(target)
+    return feature_distance(net.features(image), real, relative=relative)
+
+
 def centred_cosine(a: Tensor, b: Tensor, mean: Tensor) -> Tensor:
     """CSIM (N,) of embeddings (N, 128), less the mean (128,) of many people: without that all look alike."""
     return F.cosine_similarity(a - mean, b - mean)

@@ -24,7 +24,7 @@ from .errors import InputError
 from .losses import LossWeights, to_unit
 from .networks import Discriminator, Embedder, Generator, ModelConfig
 from .outputs import write_aside
-from .perceptual import FaceNet, ImageNetFeatures, VGGFeatures, feature_distance
+from .perceptual import FaceNet, ImageNetFeatures, VGGFeatures, perceptual_distance
 from .prepare import Shard, load_shards
 
 CHECKPOINT_FORMAT = 1
@@ -121,26 +121,20 @@ class Trainer:
         image = image.contiguous(memory_format=torch.channels_last)
         seen, real_seen = losses.jittered(self.step, image, target)
         with self._autocast():
-            with torch.no_grad():
-                real = self.faces.features(real_seen)
-            terms["face"] = shares.face * feature_distance(self.faces.features(seen), real)
+            terms["face"] = shares.face * perceptual_distance(self.faces, seen, real_seen)
             if self.step % config.look_every == 0:
                 rows = torch.arange(len(batch["x"])) * crops + (self.step // config.look_every) % crops
-                with torch.no_grad():
-                    real = self.looks.features(real_seen[rows])
-                terms["look"] = shares.look * feature_distance(self.looks.features(seen[rows]), real)
+                terms["look"] = shares.look * perceptual_distance(self.looks, seen[rows], real_seen[rows])
             for name, net in self.vgg.items():
-                with torch.no_grad():
-                    real = net.features(real_seen)
-                distance = feature_distance(net.features(seen), real, relative=False)
-                terms[name] = getattr(shares, name) * distance
+                terms[name] = getattr(shares, name) * perceptual_distance(net, seen, real_seen, relative=False)
         adversarial = self.step >= config.adversarial_after and self.step % config.critic_every == 0
         if adversarial:
             person = batch["person"].repeat_interleave(crops, 0)
             local = {part: batch[part].flatten(0, 1) for part in ("mouth", "eyes")}
             with self._autocast():
-                critical = losses.generator_adversarial(self.critic, image, target, drawing, person, shares, **local)
-            terms |= {name: config.critic_every * term for name, term in critical.items()}
+                terms |= losses.generator_adversarial(
+                    self.critic, image, target, drawing, person, shares, config.critic_every, **local
+                )
             terms["match"] = shares.match * (e - self.critic.videos(batch["person"]).detach()).abs().mean()
         self._update(self.optimiser, self.painters, sum(terms.values()))
         if adversarial:

@@ -295,14 +295,24 @@ def _patched(media: Path, box: bytes, offset: int, size: int, value: int, name: 
     return bytes(data)
 
 
+def unpacked(data: bytes) -> tuple[dict, bytes]:
+    """Header and tensors of a safetensors file."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    return json.loads(data[8:end]), data[end:]
+
+
+def packed(header: dict, body: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
 @kind
 def weights(rng, media, folder):
     """Weights files: damaged, hostile headers, wrong shapes, missing and unknown keys, NaN, wrong hash in the name."""
     from portrait_anim.weights import KEY, load
 
     data = (media / "weights.safetensors").read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    header, body = unpacked(data)
     keys = sorted(k for k in header if k != "__metadata__")
     key, way = keys[rng.integers(len(keys))], rng.integers(14)
     meta = json.loads(header["__metadata__"][KEY])
@@ -339,8 +349,7 @@ def weights(rng, media, folder):
     if way not in (0, 1, 12, 13):
         if meta is not None:
             header["__metadata__"] = {KEY: json.dumps(meta)}
-        text = json.dumps(header).encode()
-        data = len(text).to_bytes(8, "little") + text + body
+        data = packed(header, body)
     (folder / name).write_bytes(data)
     return lambda: load(folder / name)
 
@@ -358,8 +367,7 @@ def person(rng, media, folder):
     from portrait_anim.person import KEY, Person
 
     data = (media / "person.safetensors").read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+    header, body = unpacked(data)
     key, way = str(rng.choice(sorted(k for k in header if k != "__metadata__"))), rng.integers(8)
     if way == 0:
         data = mutate(rng, data)
@@ -378,8 +386,7 @@ def person(rng, media, folder):
     else:
         body = rng.integers(0, 256, len(body), np.uint8).tobytes()
     if way:
-        text = json.dumps(header).encode()
-        data = len(text).to_bytes(8, "little") + text + body
+        data = packed(header, body)
     (folder / "p.safetensors").write_bytes(data)
     return lambda: Person.load(folder / "p.safetensors", _painter())
 
