@@ -22,7 +22,8 @@ STAGES = (  # stage, module, function or class.method
     ("retarget", "motion", "Retargeter.__getitem__"),
     ("warp", "warp", "Warper.warp"),
     ("condition", "animator", "condition"),
-    ("network", "painter", "Painter.paint"),
+    ("network", "painter", "Brush.paint"),
+    ("network", "painter", "Painter.paint"),  # of revisions before
     ("paint", "compose", "paint_box"),
     ("composite", "compose", "compose_frame"),
     ("write", "encode", "VideoWriter.write"),

@@ -288,8 +288,7 @@ class Animator:
         centre = grey.views[0].landmarks.mean(0)
         front = (grey.views[0].landmarks - centre) @ turn + centre
         with single_threaded_libraries():
-            psi = painter.person(grey.views[:1]) if painter else None
-            _make_frame(grey, grey.warper(), front, painter, psi)
+            _make_frame(grey, grey.warper(), front, Person.of([grey], painter).brush())
         return painter
 
     def _portraits(self, images: list[Path], options: Options, progress) -> Portraits:
@@ -332,9 +331,9 @@ class Animator:
     def frames(self, person: Person, targets, box) -> Iterator[np.ndarray]:
         """The finished frames, in order. Each is made by one thread from start to end, one thread per core: native
         code frees the GIL, and libraries that each used all cores for a frame would only wait for one another."""
-        portrait, painter, psi = person.portraits[0], person.painter, person.psi
+        portrait, brush = person.portraits[0], person.brush()
         warper = portrait.warper()
-        make = lambda t: _make_frame(portrait, warper, targets[t], painter, psi, box)
+        make = lambda t: _make_frame(portrait, warper, targets[t], brush, box)
 
         workers = self.threads
         pending: deque[Future] = deque()
@@ -351,12 +350,12 @@ class Animator:
             pool.shutdown(cancel_futures=True)
 
 
-def _make_frame(portrait, warper, target: np.ndarray, painter, psi, box=WHOLE) -> np.ndarray:
+def _make_frame(portrait, warper, target: np.ndarray, brush, box=WHOLE) -> np.ndarray:
     """The frame (H, W, 3) uint8 with the portrait's landmarks at target; painted in a box of the crop."""
     from .compose import compose_frame, paint_box
 
     warp = warper.warp(target)
     x = condition(warp, portrait.views, portrait.plate, target, box)
-    painting = painter.paint(x, psi) if painter else None
+    painting = brush.paint(x) if brush else None
     refined, added = paint_box(warp, portrait.views, portrait.plate, x, painting, box)
     return compose_frame(portrait, warp, refined, added, box)

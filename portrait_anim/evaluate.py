@@ -114,7 +114,7 @@ def reenact(
     x = condition(warp, views, plate, target)
     painting = None
     if painter is not None:
-        painting = painter.paint(x, painter.person([canvas, *others]) if psi is None else psi)
+        painting = painter.brush(painter.person([canvas, *others]) if psi is None else psi).paint(x)
     refined, added = paint_box(warp, views, plate, x, painting)
     return to_uint8(x[..., :3]), to_uint8(refined + added), x
 

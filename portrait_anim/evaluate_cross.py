@@ -75,12 +75,12 @@ def render(portrait: Shard, track: MotionTrack, painter: Painter | None, every: 
     canvas = View(portrait.image(t), portrait.landmarks[t].astype(np.float64), portrait.matte(t))
     views = [canvas, canvas.mirrored()]
     plate, warper = layers.plate(canvas.image, canvas.matte), Warper(views)
-    psi = painter.person([canvas]) if painter else None
+    brush = painter.brush(painter.person([canvas])) if painter else None
     targets = Retargeter(track, canvas.landmarks)
     for t in range(0, len(targets), every):
         warp = warper.warp(targets[t])
         x = condition(warp, views, plate, targets[t])
-        refined, added = paint_box(warp, views, plate, x, painter.paint(x, psi) if painter else None)
+        refined, added = paint_box(warp, views, plate, x, brush.paint(x) if brush else None)
         yield to_uint8(refined + added)
 
 

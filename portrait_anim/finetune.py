@@ -260,8 +260,7 @@ def tune_person(
         warnings = person.notes
         warnings.append("Fine-tuning did not come nearer to the photos than the portrait is without; it was left out.")
         return person
-    psi = tuned.psi.to(painter.device, painter.dtype)
-    return Person(portraits, painter.with_generator(tuned.generator), psi, tuned=True)
+    return Person(portraits, painter.with_generator(tuned.generator), tuned.psi, tuned=True)
 
 
 @contextmanager

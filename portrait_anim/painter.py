@@ -1,6 +1,7 @@
 """The networks at work: a person's vector once, then a painting per frame."""
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 
 from .errors import UsageError, unknown
-from .inference import folded
+from .inference import PersonGenerator
 from .mesh import draw_landmarks
 from .networks import Embedder, Generator, Painting
 from .warp import CROP, N_CHANNELS, View
@@ -60,27 +61,34 @@ class Painter:
         self.weights = weights if isinstance(weights, Weights) else load(weights)
         if self.weights.config.in_channels != N_CHANNELS:
             raise UsageError(f"{weights}: these weights paint without a warp and cannot animate; use the shipped ones.")
-        self._generator = folded(self.weights.generator).to(self.device, self.dtype)
         self._embedder = self.weights.embedder.to(self.device)  # once per photo: fp32 costs nothing
 
     def with_generator(self, generator: Generator) -> "Painter":
         """The same with another generator, as fine-tuning makes it; that stays as precise as it is, to be saved."""
         other = copy.copy(self)
         other.weights = self.weights._replace(generator=generator)
-        other._generator = copy.deepcopy(generator).to(self.device, self.dtype)
         return other
 
     @torch.inference_mode()
     def person(self, views: list[View]) -> torch.Tensor:
         """psi of the person on these photos (one view each): G's modulation, from the mean of E over the photos."""
         e = embed(self._embedder, views, self.device)
-        return self._generator.projection(e.to(self.dtype))
+        return self.weights.generator.projection(e.cpu())
 
-    @torch.inference_mode()
-    def paint(self, x: np.ndarray, psi: torch.Tensor) -> Painting:
+    def brush(self, psi: torch.Tensor) -> "Brush":
+        """What paints the person of psi, frame by frame."""
+        return Brush(PersonGenerator(self.weights.generator, psi, self.device, self.dtype))
+
+
+@dataclass(frozen=True)
+class Brush:
+    """Paints one person; in several threads at the same time, if need be."""
+
+    generator: PersonGenerator
+
+    def paint(self, x: np.ndarray) -> Painting:
         """x (h, w, 13) of `condition`, or a box of it with sides and place in multiples of 16 px, gives mask (h, w),
         flow (h, w, 2) and delta (h, w, 3)."""
-        x = np.ascontiguousarray(x)
-        painting = self._generator(torch.from_numpy(x)[None].permute(0, 3, 1, 2).to(self.device, self.dtype), psi)
-        mask, flow, delta = (p[0].permute(1, 2, 0).float().cpu().numpy() for p in painting)
+        x = torch.from_numpy(np.ascontiguousarray(x))[None].permute(0, 3, 1, 2)
+        mask, flow, delta = (part[0].permute(1, 2, 0).cpu().numpy() for part in self.generator(x))
         return Painting(mask[..., 0], flow, delta)

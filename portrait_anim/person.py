@@ -22,7 +22,7 @@ from .outputs import check_file, write_whole
 if TYPE_CHECKING:
     import torch
 
-    from .painter import Painter
+    from .painter import Brush, Painter
     from .portrait import Portrait
 
 FORMAT = 1
@@ -47,6 +47,10 @@ class Person:
         """As E sees them, without tuning."""
         return cls(portraits, painter, painter and painter.person([p.views[0] for p in portraits]))
 
+    def brush(self) -> Brush | None:
+        """What paints this person; None when there are no weights."""
+        return self.painter and self.painter.brush(self.psi)
+
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all. Raises OutputError."""
         import torch
@@ -54,7 +58,7 @@ class Person:
 
         background = self.portraits[0].background
         header = {"format": FORMAT, "weights": self.painter.weights.sha256, "background": background}
-        tensors = {"psi": self.psi.float().cpu()}
+        tensors = {"psi": self.psi}
         for n, portrait in enumerate(self.portraits):
             tensors[f"photo.{n}"] = torch.from_numpy(np.ascontiguousarray(portrait.photo))
             tensors[f"landmarks.{n}"] = torch.from_numpy(np.asarray(portrait.landmarks, np.float64))
@@ -85,7 +89,7 @@ class Person:
         portraits = [Portrait(photo, points, background) for photo, points in zip(photos, landmarks)]
         for other in portraits[1:]:
             portraits[0].add(other)
-        return cls(portraits, painter, psi.to(painter.device, painter.dtype), tuned)
+        return cls(portraits, painter, psi, tuned)
 
 
 def check_person(path: str | Path) -> Path:

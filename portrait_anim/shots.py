@@ -27,7 +27,7 @@ class Shots:
 
     def __init__(self, views: list[View], painter: Painter, seed: int, config: ShotsConfig = ShotsConfig()):
         self.views, self.seed, self.config = views, seed, config
-        self._painter, self._psi = painter, painter.person(views)
+        self._brush = painter.brush(painter.person(views))
         self._plates = [layers.plate(v.image, v.matte) for v in views]
         self._lit: dict[tuple[int, int], np.ndarray] = {}
         self.kept_back = self._most_usual() if len(views) > 2 else None  # never a target when learning
@@ -86,7 +86,7 @@ class Shots:
         views, pose = [view, view.mirrored()], repose(view.landmarks, rng)
         warp = Warper(views).warp(pose)
         x = condition(warp, views, plate, pose)
-        _, added = paint_box(warp, views, plate, x, self._painter.paint(x, self._psi))
+        _, added = paint_box(warp, views, plate, x, self._brush.paint(x))
         matte, image = np.ascontiguousarray(x[..., 12]), np.zeros(view.image.shape, np.float32)
         for n, v in enumerate(views):  # Lanczos: G shall undo the warp, not a blur that no photo has
             moved = cv2.remap(v.image, warp.flows[n] - 0.5, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)

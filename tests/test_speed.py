@@ -11,10 +11,10 @@ import pytest
 import torch
 from conftest import CLIP, MONA_LISA, PATIENCE, track
 
-from portrait_anim import anatomy, kernels, mesh
+from portrait_anim import anatomy, inference, kernels, mesh
 from portrait_anim.compose import compose_frame, paint_box, window
 from portrait_anim.encode import yuv420
-from portrait_anim.inference import folded
+from portrait_anim.inference import PersonGenerator
 from portrait_anim.motion import Retargeter
 from portrait_anim.networks import Generator, ModelConfig, Painting
 from portrait_anim.portrait import Portrait
@@ -233,24 +233,49 @@ assert flow.sum() == 4, flow
     assert done.returncode == 0, done.stderr
 
 
+CPU = torch.device("cpu")
+PACKED = pytest.mark.skipif(not inference._packs(torch.empty(0)), reason="torch has no oneDNN here")
+
+
+@pytest.mark.parametrize("packed", [False, pytest.param(True, marks=PACKED)])
 @pytest.mark.parametrize("size", [(64, 96), (192, 160)])
-def test_folded_generator_is_the_same_function(size):
+def test_a_persons_generator_is_the_same_function(size, packed, monkeypatch):
+    monkeypatch.setattr(inference, "_packs", lambda like: packed)
     generator = load().generator
     psi = torch.randn(1, sum(generator.coeffs)) * 0.2
     x = torch.rand(2, 13, *size) * 2 - 1
+    before = x.clone()
     with torch.inference_mode():
-        for one, two in zip(generator(x, psi), folded(generator)(x, psi)):
+        expected = generator(x, psi)
+    again = PersonGenerator(generator, psi, CPU, torch.float32)
+    for _ in range(2):  # what works in place leaves its input as it was
+        for one, two in zip(expected, again(x)):
             assert (one - two).abs().max() < 1e-4
             assert one.std() > 1e-3
+    assert (x == before).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_persons_generator_rounds_no_more_than_the_generator_itself(dtype):
+    generator = load().generator
+    psi, x = torch.randn(1, sum(generator.coeffs)) * 0.2, torch.rand(1, 13, 96, 96) * 2 - 1
+    folded = PersonGenerator(generator, psi, CPU, dtype)(x)
+    with torch.inference_mode():
+        exact = generator(x, psi)
+        rounded = generator.to(dtype)(x.to(dtype), psi.to(dtype))
+    for one, two, three in zip(exact, folded, rounded):
+        assert (one - two).square().mean() <= 1.1 * (one - three).square().mean() + 1e-12
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_generator_touches_no_values_on_the_way(dtype):
     """On the meta device nothing has a value: whatever leaves the device, or depends on a value, fails here."""
-    with torch.device("meta"):
-        generator = folded(Generator(ModelConfig())).to(dtype)
-        x, e = torch.empty(2, 13, 192, 160, dtype=dtype), torch.empty(1, 256, dtype=dtype)
-    mask, flow, delta = generator(x, generator.projection(e))
+    meta = torch.device("meta")
+    with meta:
+        generator = Generator(ModelConfig())
+        x, psi = torch.empty(2, 13, 192, 160, dtype=dtype), torch.empty(1, sum(generator.coeffs))
+        generator = PersonGenerator(generator, psi, meta, dtype)
+    mask, flow, delta = generator(x)
     assert [p.shape[1:] for p in (mask, flow, delta)] == [(c, 192, 160) for c in (1, 2, 3)]
     assert all(p.device.type == "meta" and p.dtype == torch.float32 for p in (mask, flow, delta))
 
