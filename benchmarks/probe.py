@@ -49,8 +49,8 @@ class Watch(importlib.abc.MetaPathFinder):
             for stage, where, what in STAGES:
                 if name == f"portrait_anim.{where}":
                     *path, function = what.split(".")
-                    owner = functools.reduce(getattr, path, module)
-                    if hasattr(owner, function):  # other revisions may not have it
+                    owner = functools.reduce(lambda owner, part: getattr(owner, part, None), path, module)
+                    if hasattr(owner, function):  # other revisions may not have it, or its class
                         setattr(owner, function, self._timed(stage, getattr(owner, function)))
 
         spec.loader.exec_module = exec_module

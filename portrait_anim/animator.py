@@ -25,7 +25,7 @@ from .overlays import Chosen, Comparison, contact_sheet, with_mesh
 from .people import Portraits, make_person, read_portraits
 from .person import Person, check_person, check_save
 from .provenance import Marking, labelled
-from .threads import cores, short_turns, single_threaded_libraries
+from .threads import cores, quick_imports, single_threaded_libraries
 from .timeline import Timeline
 from .video import FrameReader, probe
 from .warp import CROP, WHOLE, condition
@@ -151,22 +151,14 @@ class Animator:
         images = [Path(image) for image in images]
         options = Options(**options).checked(images, driver)
         output, options = self._check_files(images, driver, output, options)
-        warm_up = self._warmed_up()  # torch loads while portrait and driver are read
-        if kind_of(driver) == "video":
-            probe(driver)  # what is no video should not wait for the portrait
-        marking = Marking([*images, *options.stand_ins()], driver, options.private, options.sign_cert, options.sign_key)
-        with short_turns():
-            portraits = self._portraits(images, options, progress) if options.person is None else None
-            marking.leave_out(portraits.left_out if portraits else [])
-            ready = time.perf_counter()
-            if warm_up.done():
-                warm_up.result()  # a bad device or weights file should not wait for the driver to be tracked
-            try:
-                source = self._driver(driver, options, progress)
-            except PortraitAnimError:
-                if self._options != (None, "auto", "auto"):
-                    warm_up.result()  # if both are wrong, the same is said whichever is known first
-                raise
+        with quick_imports():
+            warm_up = self._warmed_up()  # torch loads while portrait and driver are read
+            if kind_of(driver) == "video":
+                probe(driver)  # what is no video should not wait for the portrait
+            sources = [*images, *options.stand_ins()]
+            marking = Marking(sources, driver, options.private, options.sign_cert, options.sign_key)
+            portraits, source = self._read(images, driver, options, warm_up, progress)
+        marking.leave_out(portraits.left_out if portraits else [])
         if options.save_motion is not None:
             write_motion(options.save_motion, source.track)
         tracked = time.perf_counter()
@@ -180,8 +172,7 @@ class Animator:
         size, count = self._render(person, source, driver, output, options, marking, warnings, progress)
         end = time.perf_counter()
         timings = {
-            "portrait": ready - begin,
-            "driver": tracked - ready,
+            "reading": tracked - begin,
             "tuning": tuned - tracked,
             "frames": end - tuned,
             "total": end - begin,
@@ -290,6 +281,41 @@ class Animator:
         with single_threaded_libraries():
             _make_frame(grey, grey.warper(), front, Person.of([grey], painter).brush())
         return painter
+
+    def _read(
+        self, images: list[Path], driver, options: Options, warm_up: Future, progress
+    ) -> tuple[Portraits | None, Driver]:
+        """The portraits, unless a person file stands for them, and meanwhile the driver.
+
+        Of several faults the portraits' is said, then that of the networks, then the driver's, whichever is known
+        first; and none waits for the driver to be tracked to its end. What is shown is shown in that order, too.
+        """
+        if options.person is not None:
+            reading = Future()
+            reading.set_result(None)
+        else:
+            reading = ThreadPoolExecutor(1).submit(self._portraits, images, options, progress)
+        behind: list[Progress] = []
+
+        def show(step: Progress) -> None:
+            behind[:] = [step]
+            if reading.done():
+                reading.result()
+                if warm_up.done():
+                    warm_up.result()
+                progress(behind.pop())
+
+        try:
+            source = self._driver(driver, options, show)
+        except PortraitAnimError:
+            reading.result()
+            if self._options != (None, "auto", "auto"):
+                warm_up.result()
+            raise
+        portraits = reading.result()
+        for step in behind:
+            progress(step)
+        return portraits, source
 
     def _portraits(self, images: list[Path], options: Options, progress) -> Portraits:
         read = lambda: read_portraits(images, options, lambda *step: progress(Progress(*step)))

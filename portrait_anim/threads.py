@@ -1,5 +1,6 @@
 """How many threads there are, who may use them, and how they take turns."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -30,12 +31,18 @@ def single_threaded_libraries() -> Iterator[None]:
 
 
 @contextmanager
-def short_turns() -> Iterator[None]:
+def quick_imports() -> Iterator[None]:
     """For imports beside tracking: they are all Python and would hold the GIL for 5 ms whenever the tracker, which is
-    native code, wants it for a moment."""
-    before = sys.getswitchinterval()
+    native code, wants it for a moment. And no garbage is looked for, in what they make neither now nor later: it stays,
+    and to look through all of it again and again takes a quarter of their time."""
+    interval, collects, first = sys.getswitchinterval(), gc.isenabled(), "torch" not in sys.modules
     sys.setswitchinterval(0.001)
+    gc.disable()
     try:
         yield
     finally:
-        sys.setswitchinterval(before)
+        sys.setswitchinterval(interval)
+        if collects:
+            if first:
+                gc.freeze()
+            gc.enable()

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from .errors import InputError, unknown
 
 TRACKERS = ("auto", "mediapipe", "face-alignment")
 MAX_FACES = 6
+_ALONE = threading.RLock()  # file descriptors and modules are the whole process'
 
 
 @dataclass(frozen=True)
@@ -47,31 +49,33 @@ def quiet_stderr() -> Iterator[None]:
     """MediaPipe's native code greets on file descriptor 2 when it loads; nothing of that concerns a user."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        saved = os.dup(2)
-    except OSError:  # closed: there is nothing to keep quiet
-        yield
-        return
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+    with _ALONE:  # else the last of two threads would restore what the first had put in its place
+        try:
+            saved = os.dup(2)
+        except OSError:  # closed: there is nothing to keep quiet
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(null)
 
 
 def solution(name: str) -> ModuleType:
     """A module of mediapipe's solutions. They import matplotlib for a plot that nobody here asks for, which would take
     as long as all the rest: if it is not there yet, they get empty modules in its place."""
-    stubs = {stub: ModuleType(stub) for stub in ("matplotlib", "matplotlib.pyplot") if stub not in sys.modules}
-    sys.modules.update(stubs)
-    try:
-        return import_module(f"mediapipe.python.solutions.{name}")
-    finally:
-        for stub in stubs:
-            sys.modules.pop(stub, None)
+    with _ALONE:
+        stubs = {stub: ModuleType(stub) for stub in ("matplotlib", "matplotlib.pyplot") if stub not in sys.modules}
+        sys.modules.update(stubs)
+        try:
+            return import_module(f"mediapipe.python.solutions.{name}")
+        finally:
+            for stub in stubs:
+                sys.modules.pop(stub, None)
 
 
 class MediaPipeTracker:

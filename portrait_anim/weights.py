@@ -198,6 +198,7 @@ def fill(path: Path, file: Any, part: str, network: torch.nn.Module, dtype: torc
         value = file.get_tensor(f"{part}.{key}")
         if not all(bound.isfinite() for bound in value.aminmax()):
             raise InputError(f"{path}: {part}.{key} holds NaN or infinity; use another file.")
-        state[key] = value.to(dtype or torch.float32)
+        layout = torch.channels_last if value.dim() == 4 else torch.preserve_format
+        state[key] = value.to(dtype or torch.float32, memory_format=layout)
     network.load_state_dict(state, assign=True)
-    network.to(memory_format=torch.channels_last).eval()
+    network.eval()
