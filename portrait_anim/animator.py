@@ -153,8 +153,6 @@ class Animator:
         output, options = self._check_files(images, driver, output, options)
         with quick_imports():
             warm_up = self._warmed_up()  # torch loads while portrait and driver are read
-            if kind_of(driver) == "video":
-                probe(driver)  # what is no video should not wait for the portrait
             sources = [*images, *options.stand_ins()]
             marking = Marking(sources, driver, options.private, options.sign_cert, options.sign_key)
             portraits, source = self._read(images, driver, options, warm_up, progress)
@@ -287,14 +285,17 @@ class Animator:
     ) -> tuple[Portraits | None, Driver]:
         """The portraits, unless a person file stands for them, and meanwhile the driver.
 
-        Of several faults the portraits' is said, then that of the networks, then the driver's, whichever is known
-        first; and none waits for the driver to be tracked to its end. What is shown is shown in that order, too.
+        Of several faults it is said that the driver is no video, then the portraits', then that of the networks, then
+        what else is wrong with the driver, whichever is known first; and none waits for the driver to be tracked to its
+        end. What is shown is shown in that order, too.
         """
         if options.person is not None:
             reading = Future()
             reading.set_result(None)
         else:
             reading = ThreadPoolExecutor(1).submit(self._portraits, images, options, progress)
+        if kind_of(driver) == "video":
+            probe(driver)
         behind: list[Progress] = []
 
         def show(step: Progress) -> None:
