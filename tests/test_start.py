@@ -1,14 +1,18 @@
 """The start: what is done at the same time, what is left out, and that errors do not depend on which was first."""
 
+import gc
+import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 from conftest import ASTRONAUT, CLIP, write_video
 
-from portrait_anim import Animator, InputError, video
+from portrait_anim import Animator, InputError, Progress, following, video
+from portrait_anim.tracking import quiet_stderr
 
 
 @pytest.fixture
@@ -91,6 +95,47 @@ def test_threads_of_libraries_are_as_before_after_a_run(tmp_path):
     import cv2
     import torch
 
-    before = cv2.getNumThreads(), torch.get_num_threads(), sys.getswitchinterval()
+    state = lambda: (cv2.getNumThreads(), torch.get_num_threads(), sys.getswitchinterval(), gc.isenabled())
+    before = state()
+    assert before[-1]
     Animator().animate([ASTRONAUT], CLIP, tmp_path / "x.mp4", max_size=128, end=0.1)
-    assert (cv2.getNumThreads(), torch.get_num_threads(), sys.getswitchinterval()) == before
+    assert state() == before
+
+
+@pytest.mark.parametrize("driver", ["nod", CLIP])
+def test_what_is_read_at_the_same_time_is_shown_one_after_the_other(tmp_path, monkeypatch, driver):
+    """Also where the driver is ready long before the portrait; and the last step of each is shown."""
+    animator, steps = Animator(), []
+    slow = animator._portraits
+    monkeypatch.setattr(animator, "_portraits", lambda *given: (time.sleep(2), slow(*given))[1])
+    animator.animate([ASTRONAUT], driver, tmp_path / "x.mp4", max_size=128, end=0.5, progress=steps.append)
+    stages = [step.stage for step in steps]
+    assert stages == sorted(stages, key=("portrait", "driver", "frames").index)
+    assert [step for step in steps if step.stage == "portrait"][-1] == Progress("portrait", 1, 1)
+    last = [step for step in steps if step.stage == "driver"][-1]
+    assert last.done == last.total
+
+
+def test_a_bad_portrait_does_not_wait_for_a_long_driver(tmp_path, monkeypatch):
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    tracked, add = [], following._Following.add
+    monkeypatch.setattr(following._Following, "add", lambda *given: (tracked.append(1), time.sleep(0.05), add(*given)))
+    with pytest.raises(InputError, match="bad.jpg: not an image"):
+        Animator().animate([tmp_path / "bad.jpg"], CLIP, tmp_path / "x.mp4")
+    assert len(tracked) < 100  # of 215
+
+
+def test_two_threads_that_keep_stderr_quiet_leave_it_as_it_was():
+    before = os.fstat(2)
+
+    def quiet(seconds: float) -> None:
+        with quiet_stderr():
+            time.sleep(seconds)
+
+    threads = [threading.Thread(target=quiet, args=(seconds,)) for seconds in (0.1, 0.3, 0.2)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.02)
+    for thread in threads:
+        thread.join()
+    assert os.path.samestat(before, os.fstat(2))
