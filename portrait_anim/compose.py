@@ -11,6 +11,8 @@ from .portrait import Portrait
 from .smoothing import smoothstep
 from .warp import CROP, UNSEEN, WHOLE, Box, View, Warp, moved_views
 
+_SHADING = 31  # px: what the painting adds evenly over so much is light, which changes no detail
+_AROUND = np.ones((3, 3), np.uint8)
 _BORDER = 16  # px over which the painting's say goes to nothing, so that its box has no edge
 
 
@@ -54,7 +56,8 @@ def compose_frame(
     """The whole photo with the moved head, (H, W, 3) uint8. warp: with its residual flow; refined, added: of paint_box.
 
     The photo is sampled once at its own resolution; only what the painting adds comes from the crop's 256 px. Where
-    it adds much, the photo's finer detail (the line of closed lips in an opened mouth) goes.
+    it adds much, the photo's finer detail (the line of closed lips in an opened mouth) goes; not where it only makes
+    skin lighter or darker.
     """
     region = portrait.region
     left, top, right, bottom = region.box
@@ -84,8 +87,8 @@ def compose_frame(
                 part = _grid(*place, to, warp.frame)
                 kernels.blend(fetch(n, part), among, part, (y0, x0), picture)
     much = np.empty(added.shape[:2], np.float32)
-    kernels.strength(added, much)
-    much = cv2.GaussianBlur(much, (0, 0), 1.0)
+    kernels.strength(added, cv2.blur(added, (_SHADING, _SHADING)), much)
+    much = cv2.GaussianBlur(cv2.dilate(much, _AROUND), (0, 0), 1.0)  # the lip's line lies beside the opened mouth
     painting = np.empty((much.shape[0] + 2, much.shape[1] + 2, 8), np.float32)
     kernels.pack(refined, added, much, painting)
     x0, y0, x1, y1 = to = _in_region(portrait, box)

@@ -288,11 +288,14 @@ def blend(pixels, share, grid, first, picture):
 
 
 @_compiled
-def strength(added, much):
-    """How much of the smooth picture shows, (h, w), where the painting adds (h, w, 3): all of it from 0.2 on."""
+def strength(added, shading, much):
+    """How much of the smooth picture shows, (h, w), where the painting adds more than shading, both (h, w, 3): all of
+    it from a difference of 0.2 on."""
     for i in range(much.shape[0]):
         for j in range(much.shape[1]):
-            largest = max(abs(added[i, j, 0]), abs(added[i, j, 1]), abs(added[i, j, 2]))
+            largest = np.float32(0)
+            for k in range(3):
+                largest = max(largest, abs(added[i, j, k] - shading[i, j, k]))
             much[i, j] = min(max(largest * np.float32(8) - np.float32(0.6), np.float32(0)), ONE)
 
 

@@ -38,8 +38,8 @@ class ModelConfig:
     in_channels: int = 13  # of G: warped photo 3, drawing 3, maps 6, warped matte 1; the paper: drawing 3
     unshuffle: int = 4  # 4x4 pixels become channels: the first convolution sees 64x64, 1/16 of the cost
     widths: tuple[int, ...] = (64, 128, 256)
-    middle: int = 3  # blocks at the coarsest level
-    last: int = 2  # blocks at the finest level
+    middle: int = 1  # blocks at the coarsest level; with fewer of these than 3 and 2 nothing was lost
+    last: int = 1  # blocks at the finest level
     max_flow: float = 16.0  # px; the mesh is rarely more wrong than this
     embedder_size: int = 128
     embedder_unshuffle: int = 2

@@ -208,7 +208,9 @@ def test_frame_is_that_of_plain_arithmetic(frame):
         picture = picture + share * (bilinear(source.rgba, at + source.origin) - picture)
     background = (1 - grow(warp.face, corner)) * (1 - region.hold) * (1 - picture[..., 3] / 255)
     picture = picture[..., :3] + background[..., None] * (region.plate - picture[..., :3])
-    much = cv2.GaussianBlur(np.clip(np.abs(added).max(-1) * 8 - 0.6, 0, 1), (0, 0), 1.0)
+    detail = added - cv2.blur(added, (31, 31))
+    much = cv2.dilate(np.clip(np.abs(detail).max(-1) * 8 - 0.6, 0, 1), np.ones((3, 3)))
+    much = cv2.GaussianBlur(much, (0, 0), 1.0)
     share = grow(much, BOX[:2], constant=True)[..., None]
     picture += share * (grow((np.clip(refined, -1, 1) + 1) * 127.5, BOX[:2]) - picture)
     picture = np.clip(picture + grow(added * 127.5, BOX[:2], constant=True), 0, 255)
