@@ -108,7 +108,7 @@ def test_our_size_and_cost():
     assert gmac(generator, meta(1, 13, 256, 256), psi) < 3.1
     assert gmac(embedder, photo, photo) < 0.5
     # the discriminator costs less than what it trains
-    assert gmac(critic, crop, crop, meta(1, 256)) < 0.8 * gmac(generator, meta(1, 13, 96, 96), psi)
+    assert gmac(critic, crop, crop, meta(1, 256)) < gmac(generator, meta(1, 13, 96, 96), psi)
 
 
 @torch.no_grad()
