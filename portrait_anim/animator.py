@@ -1,6 +1,7 @@
 """The whole way from photos and driver to video. `Animator.animate` is what the command calls."""
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from .overlays import Chosen, Comparison, contact_sheet, with_mesh
 from .people import Portraits, make_person, read_portraits
 from .person import Person, check_person, check_save
 from .provenance import Marking, labelled
-from .threads import cores, quick_imports, single_threaded_libraries
+from .threads import cores, no_garbage, short_turns, single_threaded_libraries
 from .timeline import Timeline
 from .video import FrameReader, probe
 from .warp import CROP, WHOLE, condition
@@ -151,7 +152,7 @@ class Animator:
         images = [Path(image) for image in images]
         options = Options(**options).checked(images, driver)
         output, options = self._check_files(images, driver, output, options)
-        with quick_imports():
+        with short_turns():
             warm_up = self._warmed_up()  # torch loads while portrait and driver are read
             sources = [*images, *options.stand_ins()]
             marking = Marking(sources, driver, options.private, options.sign_cert, options.sign_key)
@@ -260,7 +261,8 @@ class Animator:
     def _warmed_up(self) -> Future:
         """The networks, which a thread loads and warms up from the first call on; tried again after a failure."""
         if self._warm_up is None or (self._warm_up.done() and self._warm_up.exception()):
-            self._warm_up = ThreadPoolExecutor(1).submit(self._make_ready)
+            make_ready = self._make_ready if "torch" in sys.modules else no_garbage()(self._make_ready)
+            self._warm_up = ThreadPoolExecutor(1).submit(make_ready)
         return self._warm_up
 
     def _make_ready(self):

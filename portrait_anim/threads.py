@@ -31,18 +31,26 @@ def single_threaded_libraries() -> Iterator[None]:
 
 
 @contextmanager
-def quick_imports() -> Iterator[None]:
+def short_turns() -> Iterator[None]:
     """For imports beside tracking: they are all Python and would hold the GIL for 5 ms whenever the tracker, which is
-    native code, wants it for a moment. And no garbage is looked for, in what they make neither now nor later: it stays,
-    and to look through all of it again and again takes a quarter of their time."""
-    interval, collects, first = sys.getswitchinterval(), gc.isenabled(), "torch" not in sys.modules
+    native code, wants it for a moment."""
+    before = sys.getswitchinterval()
     sys.setswitchinterval(0.001)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """For the imports themselves: what they make stays. To look through all of it for garbage, again and again, takes a
+    quarter of their time; so it is neither done meanwhile, nor afterwards with what was there by then."""
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        sys.setswitchinterval(interval)
         if collects:
-            if first:
-                gc.freeze()
+            gc.freeze()
             gc.enable()
