@@ -81,10 +81,12 @@ class Painting(NamedTuple):
 
 
 def conv(
-    cin: int, cout: int, kernel: int = 3, stride=1, spectral=False, bias=True, gain=1.0, kind=nn.Conv2d
+    cin: int, cout: int, kernel: int = 3, stride=1, spectral=False, bias=True, gain=1.0, slope=SLOPE, kind=nn.Conv2d
 ) -> nn.Conv2d:
+    """slope: of the leaky ReLU before it, 1 for none. Weights made for 0.2 where there is none let signals grow from
+    layer to layer, and the first steps of training switch G's last activation off: the way to less noise."""
     layer = kind(cin, cout, kernel, stride, kernel // 2, bias=bias)
-    nn.init.kaiming_uniform_(layer.weight, a=SLOPE)  # not normal_: on "meta" it takes a second
+    nn.init.kaiming_uniform_(layer.weight, a=slope)  # not normal_: on "meta" it takes a second
     layer.weight.data.mul_(gain)
     if bias:
         nn.init.zeros_(layer.bias)
@@ -116,7 +118,7 @@ class LeanBlock(nn.Module):
         kind = EnlargingConv if resample == "up" else nn.Conv2d
         self.conv1 = conv(cin, cout, stride=2 if resample == "down" else 1, spectral=spectral, kind=kind)
         self.conv2 = conv(cout, cout, spectral=spectral, gain=0.2)  # starts near the identity
-        self.skip = conv(cin, cout, 1, spectral=spectral) if cin != cout else nn.Identity()
+        self.skip = conv(cin, cout, 1, spectral=spectral, slope=1) if cin != cout else nn.Identity()
 
     def forward(self, x: Tensor, psi: Tensor | None = None) -> Tensor:
         h = F.leaky_relu(x, SLOPE)  # this and the skip commute with resampling: done where pixels are fewer
@@ -185,7 +187,7 @@ class Encoder(nn.Module):
                 if config.size >> (i + 1) == ATTENTION_DOWN:
                     blocks[i] = nn.Sequential(blocks[i], SelfAttention(width))
         else:  # options: spectral
-            self.stem = nn.Sequential(nn.PixelUnshuffle(fold), conv(cin * fold**2, widths[0], **options))
+            self.stem = nn.Sequential(nn.PixelUnshuffle(fold), conv(cin * fold**2, widths[0], slope=1, **options))
             blocks = [LeanBlock(a, b, "down", **options) for a, b in pairwise(widths)]
         self.blocks = nn.ModuleList(blocks)
 
@@ -229,7 +231,7 @@ class Generator(nn.Module):
             self.out = conv(fine, 3, spectral=True)
             spectral_norm(self.projection)
         else:
-            merges = [conv(2 * c, c, 1) for c in outs]
+            merges = [conv(2 * c, c, 1, slope=1) for c in outs]
             self.out = conv(fine, 6 * config.unshuffle**2, gain=0.0)
             self.encoder.stem.append(LeanBlock(fine, fine))
         self.merges = nn.ModuleList(merges)

@@ -91,6 +91,16 @@ def test_untrained_generator_is_exactly_the_warp(height, width):
 
 
 @torch.no_grad()
+def test_a_new_generator_neither_silences_nor_drowns_its_last_layer():
+    """With 3 times as much there, training from nothing was dead within 100 steps."""
+    torch.manual_seed(0)
+    g, seen = Generator(OURS), []
+    g.out.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    g(torch.rand(2, OURS.in_channels, 80, 80) * 2 - 1, g.projection(torch.randn(2, OURS.embedding)))
+    assert 0.1 < seen[0].std() < 0.4
+
+
+@torch.no_grad()
 def test_painting_keeps_its_bounds():
     generator = Generator(TINY)
     nn.init.normal_(generator.out.weight, std=10)
