@@ -1,7 +1,6 @@
 """The whole way from photos and driver to video. `Animator.animate` is what the command calls."""
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from .overlays import Chosen, Comparison, contact_sheet, with_mesh
 from .people import Portraits, make_person, read_portraits
 from .person import Person, check_person, check_save
 from .provenance import Marking, labelled
-from .threads import cores, no_garbage, short_turns, single_threaded_libraries
+from .threads import beside, cores, no_garbage, short_turns, single_threaded_libraries
 from .timeline import Timeline
 from .video import FrameReader, probe
 from .warp import CROP, WHOLE, condition
@@ -47,7 +46,8 @@ class Progress:
 
 @dataclass
 class Result:
-    """What was written. warnings: sentences for the user. timings: seconds by stage, "total" included."""
+    """What was written. warnings: sentences for the user. timings: seconds of "reading" (portrait and driver), "tuning"
+    (all that makes the person, the wait for the networks included), "frames" and "total"."""
 
     output: Path
     size: tuple[int, int]
@@ -261,17 +261,18 @@ class Animator:
     def _warmed_up(self) -> Future:
         """The networks, which a thread loads and warms up from the first call on; tried again after a failure."""
         if self._warm_up is None or (self._warm_up.done() and self._warm_up.exception()):
-            make_ready = self._make_ready if "torch" in sys.modules else no_garbage()(self._make_ready)
-            self._warm_up = ThreadPoolExecutor(1).submit(make_ready)
+            self._warm_up = ThreadPoolExecutor(1).submit(self._make_ready)
         return self._warm_up
 
     def _make_ready(self):
         """Load the networks and make one frame of a grey picture: the first pass of a network is slow, and compiled
         code must be loaded, or compiled when it never was on this machine."""
-        from .mesh import MEAN_FACE
-        from .portrait import Portrait
+        with no_garbage():
+            from . import compose  # noqa: F401
+            from .mesh import MEAN_FACE
+            from .portrait import Portrait
 
-        painter = self.painter
+            painter = self.painter
         side, turn = 128, np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]])  # turned: the mirrored view is used, too
         grey = Portrait(
             np.full((side, side, 3), 128, np.uint8), MEAN_FACE @ turn.T * (side / 2.2) + (side / 2, side / 2, 0), "warp"
@@ -291,13 +292,6 @@ class Animator:
         what else is wrong with the driver, whichever is known first; and none waits for the driver to be tracked to its
         end. What is shown is shown in that order, too.
         """
-        if options.person is not None:
-            reading = Future()
-            reading.set_result(None)
-        else:
-            reading = ThreadPoolExecutor(1).submit(self._portraits, images, options, progress)
-        if kind_of(driver) == "video":
-            probe(driver)
         behind: list[Progress] = []
 
         def show(step: Progress) -> None:
@@ -308,20 +302,29 @@ class Animator:
                     warm_up.result()
                 progress(behind.pop())
 
-        try:
-            source = self._driver(driver, options, show)
-        except PortraitAnimError:
-            reading.result()
-            if self._options != (None, "auto", "auto"):
-                warm_up.result()
-            raise
-        portraits = reading.result()
+        with beside(lambda tell: self._portraits(images, options, tell), progress) as reading:
+            kind = kind_of(driver)
+            if kind == "video":
+                probe(driver)
+            if kind == "camera":  # nobody shall perform for a portrait that cannot be read
+                reading.result()
+            try:
+                source = self._driver(driver, options, show)
+            except PortraitAnimError:
+                reading.result()
+                if self._options != (None, "auto", "auto"):
+                    warm_up.result()
+                raise
+            portraits = reading.result()
         for step in behind:
             progress(step)
         return portraits, source
 
-    def _portraits(self, images: list[Path], options: Options, progress) -> Portraits:
-        read = lambda: read_portraits(images, options, lambda *step: progress(Progress(*step)))
+    def _portraits(self, images: list[Path], options: Options, progress) -> Portraits | None:
+        if options.person is not None:
+            return None
+        show = lambda *step: progress(Progress(*step))
+        read = lambda: read_portraits(images, options, show)
         return self._recent_portraits.get(self._photos_key(images, options), read)
 
     @staticmethod

@@ -1,5 +1,6 @@
 """What both commands share: what is said and shown, and how a command line starts and ends."""
 
+import gc
 import json
 import os
 import re
@@ -247,6 +248,7 @@ def own_streams() -> None:
 
 def run(application: typer.Typer) -> None:
     """Run a command line: errors become one sentence and their exit code; Ctrl-C, SIGTERM and SIGHUP stop cleanly."""
+    gc.set_threshold(700, 10, 1000)  # what gets old here was imported: it is searched for garbage a hundredth as often
     own_streams()
     try:
         # What is ignored stays so: nohup, background jobs.

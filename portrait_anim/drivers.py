@@ -140,18 +140,23 @@ def _video(driver, face, tracker, start, end, fps, progress) -> Driver:
 
 
 def _follow(frames: Callable, fps: Fraction, name: str, face: int, tracker: str, show: Callable) -> MotionTrack:
-    """The track of frames(), which can be asked for twice: "auto" is MediaPipe, then face-alignment if it is there."""
-    trackers = ["mediapipe", "face-alignment"] if tracker == "auto" and has_face_alignment() else [tracker]
-    for number, choice in enumerate(trackers, 1):
-        try:
-            for state in track_video(frames(), fps, name, face, choice):
-                if isinstance(state, MotionTrack):
-                    return state
-                show(state)
-        except NoFaceError:
-            if number == len(trackers):
-                raise
+    """The track of frames(), which can be asked for twice; show gets the number of frames that were followed."""
+    for state in _followed(frames, fps, name, face, tracker):
+        if isinstance(state, MotionTrack):
+            return state
+        show(state)
     raise AssertionError("track_video ends with the track")
+
+
+def _followed(frames: Callable, fps: Fraction, name: str, face: int, tracker: str) -> Iterator[int | MotionTrack]:
+    """What `track_video` gives. "auto" is MediaPipe, and face-alignment if that finds no face and this is there."""
+    if tracker == "auto" and has_face_alignment():
+        try:
+            yield from track_video(frames(), fps, name, face, "mediapipe")
+            return
+        except NoFaceError:
+            tracker = "face-alignment"
+    yield from track_video(frames(), fps, name, face, tracker)
 
 
 def _report(track: MotionTrack, name: str, face: int) -> list[str]:

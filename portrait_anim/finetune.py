@@ -78,7 +78,7 @@ class _Tuner:
     ):
         self.config, self.device, self.dtype = config, device, dtype
         precision = "fp32" if dtype == torch.float32 else "bf16"
-        untuned = Painter(weights._replace(generator=copy.deepcopy(weights.generator)), device.type, precision)
+        untuned = Painter(weights, device.type, precision)
         self.shots = Shots(views, untuned, seed, config.shots)
         last = torch.channels_last
         self.generator = copy.deepcopy(weights.generator).to(device, torch.float32, memory_format=last).train()

@@ -1,11 +1,14 @@
 """Two layers of a photo: the person (a matte) and the background behind them (the plate)."""
 
 from functools import lru_cache
+from threading import Lock
 
 import cv2
 import numpy as np
 
 from .tracking import quiet_stderr, solution
+
+_ALONE = Lock()  # a graph of MediaPipe takes one picture at a time
 
 
 @lru_cache(maxsize=1)
@@ -27,7 +30,8 @@ def guided_filter(guide: np.ndarray, image: np.ndarray, radius: int, eps: float)
 
 def matte(image: np.ndarray) -> np.ndarray:
     """Person matte (H, W) float32 in 0..1 of a crop (H, W, 3) uint8 RGB, its edges drawn to the picture's."""
-    raw = _segmenter().process(np.ascontiguousarray(image)).segmentation_mask.astype(np.float32)
+    with _ALONE:
+        raw = _segmenter().process(np.ascontiguousarray(image)).segmentation_mask.astype(np.float32)
     guide = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     refined = guided_filter(guide, raw, max(4, image.shape[0] // 48), 50.0)
     return np.clip((refined - 0.25) / 0.5, 0, 1)  # half-hearted areas are decided: they would be a double picture

@@ -53,7 +53,8 @@ def embed(embedder: Embedder, views: list[View], device: torch.device) -> torch.
 
 
 class Painter:
-    """E and G of a weights file (or loaded already), ready on a device. Raises InputError or UsageError."""
+    """E and G of a weights file (or loaded already). E is put on the device at once, G with the person it is folded
+    with, see `brush`. Raises InputError or UsageError."""
 
     def __init__(self, weights: str | Path | Weights | None = None, device: str = "auto", precision: str = "auto"):
         self.device = choose_device(device)
@@ -64,7 +65,7 @@ class Painter:
         self._embedder = self.weights.embedder.to(self.device)  # once per photo: fp32 costs nothing
 
     def with_generator(self, generator: Generator) -> "Painter":
-        """The same with another generator, as fine-tuning makes it; that stays as precise as it is, to be saved."""
+        """The same with another generator, as fine-tuning makes it."""
         other = copy.copy(self)
         other.weights = self.weights._replace(generator=generator)
         return other

@@ -3,8 +3,10 @@
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event
 
 
 def cores() -> int:
@@ -31,6 +33,28 @@ def single_threaded_libraries() -> Iterator[None]:
 
 
 @contextmanager
+def beside(work: Callable[[Callable], object], progress: Callable) -> Iterator[Future]:
+    """work(progress) in a thread of its own, as a Future.
+
+    When the block ends, so has the work: an exception in the block stops it at its next progress.
+    """
+    leaving = Event()
+
+    def checked(*step) -> None:
+        if leaving.is_set():
+            raise CancelledError
+        progress(*step)
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work, checked)
+        try:
+            yield future
+        except BaseException:
+            leaving.set()
+            raise
+
+
+@contextmanager
 def short_turns() -> Iterator[None]:
     """For imports beside tracking: they are all Python and would hold the GIL for 5 ms whenever the tracker, which is
     native code, wants it for a moment."""
@@ -44,8 +68,8 @@ def short_turns() -> Iterator[None]:
 
 @contextmanager
 def no_garbage() -> Iterator[None]:
-    """For the imports themselves: what they make stays. To look through all of it for garbage, again and again, takes a
-    quarter of their time; so it is neither done meanwhile, nor afterwards with what was there by then."""
+    """For large imports: what they make stays, and to look through it for garbage, again and again, takes a quarter of
+    their time."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -53,4 +77,5 @@ def no_garbage() -> Iterator[None]:
     finally:
         if collects:
             gc.freeze()
+            gc.unfreeze()  # both together: what there is now is old, and is looked at seldom
             gc.enable()

@@ -1,27 +1,33 @@
 """Take residual blocks out of a generator: python make_shallower.py WEIGHTS OUT --middle 1 --last 1
 
-The blocks named (counted from 0) stay, with their rows of P; E stays as it is. A residual block is near the identity,
-and training brings back what is lost: the weights that ship began so, see the model card.
+The blocks named (counted from 0) stay, with their rows of P; E stays as it is, D is left out. A residual block is near
+the identity, and training brings back what is lost: the weights that ship began so, see the model card.
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from portrait_anim import weights
+from portrait_anim.errors import PortraitAnimError, UsageError
 from portrait_anim.networks import Generator
 
 
 def shallower(generator: Generator, middle: list[int], last: list[int]) -> Generator:
-    """A generator with these of the blocks only."""
-    kept = {"middle": middle, "last": last}
+    """A generator with these of the blocks only, in their order. Raises UsageError for a block that is not there."""
+    kept = {"middle": sorted(set(middle)), "last": sorted(set(last))}
+    for part, numbers in kept.items():
+        count = len(getattr(generator, part))
+        if wrong := [n for n in numbers if not 0 <= n < count]:
+            raise UsageError(f"--{part} {wrong[0]}: there are {count} such blocks, counted from 0.")
     parts = [(part, n) for part in ("middle", "ups", "last") for n in range(len(getattr(generator, part)))]
     coefficients = dict(zip(parts, generator.projection.weight.split(generator.coeffs)))
     offsets = dict(zip(parts, generator.projection.bias.split(generator.coeffs)))
     stays = [(part, n) for part, n in parts if n in kept.get(part, [n])]
-    made = Generator(replace(generator.config, middle=len(middle), last=len(last)))
+    made = Generator(replace(generator.config, **{part: len(numbers) for part, numbers in kept.items()}))
     state = {k: v for k, v in generator.state_dict().items() if k.split(".")[0] not in (*kept, "projection")}
     for part, numbers in kept.items():
         for new, old in enumerate(numbers):
@@ -40,10 +46,13 @@ def main() -> None:
     parser.add_argument("--middle", type=int, nargs="*", default=[1], help="blocks at the coarsest level that stay")
     parser.add_argument("--last", type=int, nargs="*", default=[1], help="blocks at the finest level that stay")
     options = parser.parse_args()
-    start = weights.load(options.weights)
-    generator = shallower(start.generator, options.middle, options.last)
-    info = start.info | {"training": f"{start.info['training']}, less some of its blocks"}
-    weights.save(options.out, generator, start.embedder, generator.config, info)
+    try:
+        start = weights.load(options.weights)
+        generator = shallower(start.generator, options.middle, options.last)
+        info = start.info | {"training": f"{start.info['training']}, less some of its blocks"}
+        weights.save(options.out, generator, start.embedder, generator.config, info)
+    except PortraitAnimError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

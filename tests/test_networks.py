@@ -1,14 +1,17 @@
 """The networks compute what the prototype computed, cost what they promise, and start as the plain warp."""
 
+import importlib.util
 import json
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from portrait_anim.errors import UsageError
 from portrait_anim.networks import (
     Discriminator,
     Embedder,
@@ -98,6 +101,23 @@ def test_a_new_generator_neither_silences_nor_drowns_its_last_layer():
     g.out.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     g(torch.rand(2, OURS.in_channels, 80, 80) * 2 - 1, g.projection(torch.randn(2, OURS.embedding)))
     assert 0.1 < seen[0].std() < 0.4
+
+
+@torch.no_grad()
+def test_a_block_that_adds_nothing_can_be_taken_out():
+    spec = importlib.util.spec_from_file_location(
+        "make_shallower", Path(__file__).parent.parent / "scripts/make_shallower.py"
+    )
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    generator, e, x = fill(Generator(TINY)), wave(1, 10), wave(1, 13, 32, 32)
+    generator.middle[0].conv2.weight.zero_(), generator.middle[0].conv2.bias.zero_()
+    less = script.shallower(generator, middle=[1], last=[1, 0])
+    assert len(less.middle) == 1 and len(less.last) == 2
+    for made, expected in zip(less(x, less.projection(e)), generator(x, generator.projection(e))):
+        assert torch.allclose(made, expected, atol=1e-6)
+    with pytest.raises(UsageError, match="--last 2: there are 2 such blocks, counted from 0"):
+        script.shallower(generator, middle=[0], last=[2])
 
 
 @torch.no_grad()

@@ -6,12 +6,15 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
 from conftest import ASTRONAUT, CLIP, write_video
 
-from portrait_anim import Animator, InputError, Progress, following, video
+from portrait_anim import Animator, InputError, Progress, drivers, following, video
+from portrait_anim.portrait import Portrait
+from portrait_anim.threads import no_garbage
 from portrait_anim.tracking import quiet_stderr
 
 
@@ -95,11 +98,66 @@ def test_threads_of_libraries_are_as_before_after_a_run(tmp_path):
     import cv2
     import torch
 
-    state = lambda: (cv2.getNumThreads(), torch.get_num_threads(), sys.getswitchinterval(), gc.isenabled())
+    state = lambda: (cv2.getNumThreads(), torch.get_num_threads(), sys.getswitchinterval())
     before = state()
-    assert before[-1]
     Animator().animate([ASTRONAUT], CLIP, tmp_path / "x.mp4", max_size=128, end=0.1)
     assert state() == before
+
+
+def test_no_garbage_leaves_the_collector_as_it_was_and_nothing_to_it():
+    class Ring:
+        def __init__(self):
+            self.itself = self
+
+    with pytest.raises(ZeroDivisionError), no_garbage():
+        assert not gc.isenabled()
+        gone = weakref.ref(Ring())
+        assert gone()
+        raise ZeroDivisionError
+    assert gc.isenabled() and not gc.get_freeze_count()
+    gc.collect()
+    assert not gone()
+    gc.disable()
+    try:
+        with no_garbage():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_nothing_is_read_or_shown_any_more_after_an_error(tmp_path, monkeypatch):
+    """The driver is known to be no video while the first of the photos is read."""
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    animator, events = Animator(), []
+    load = lambda *given, load=Portrait.load: (time.sleep(1), load(*given), events.append("read"))[1]
+    monkeypatch.setattr(Portrait, "load", load)
+    with pytest.raises(InputError, match="not a video"):
+        animator.animate([ASTRONAUT] * 3, tmp_path / "bad.mp4", tmp_path / "x.mp4", progress=events.append)
+    after = len(events)
+    time.sleep(1.5)
+    assert len(events) == after and events.count("read") == 1
+
+
+def test_a_source_without_a_face_does_not_send_the_driver_to_another_tracker(tmp_path, faceless, monkeypatch):
+    asked = []
+    monkeypatch.setattr(drivers, "has_face_alignment", lambda: True)
+    follow = lambda frames, fps, name, face, tracker: (asked.append(tracker), track(frames, fps, name, face, tracker))[
+        1
+    ]
+    track = drivers.track_video
+    monkeypatch.setattr(drivers, "track_video", follow)
+    with pytest.raises(InputError, match="grey.mp4"):
+        Animator().animate([], CLIP, tmp_path / "x.mp4", source_video=faceless)
+    assert set(asked) == {"mediapipe"}
+
+
+def test_nobody_is_recorded_for_a_portrait_that_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    animator = Animator()
+    monkeypatch.setattr(animator, "_driver", lambda *given: pytest.fail("the camera was started"))
+    with pytest.raises(InputError, match="bad.jpg: not an image"):
+        animator.animate([tmp_path / "bad.jpg"], "camera:0", tmp_path / "x.mp4", end=1)
 
 
 @pytest.mark.parametrize("driver", ["nod", CLIP])
