@@ -2,8 +2,8 @@
 
 STARTED is the time.time() at which the process was asked for. Stages are CPU time of the thread that ran them, so that
 other work on the machine matters little. It finds the stages by their names in the package on PYTHONPATH, which may be
-of another revision: bench.py uses this to compare revisions. Imports and the tracker, which has threads of its own, are
-what is left of the whole: "start and tracking".
+of another revision: bench.py uses this to compare revisions. Imports and the tracker, which has threads of its own and
+may be in a process of its own, are what is left of the whole: "start and tracking".
 """
 
 import functools
@@ -33,9 +33,9 @@ STAGES = (  # stage, module, function or class.method
 class Watch(importlib.abc.MetaPathFinder):
     """Times the stages of each module from the moment it is imported: importing them here would change the start."""
 
-    def __init__(self, timed):
-        self._timed = timed
-        self._awaited = {f"portrait_anim.{module}" for _, module, _ in STAGES}
+    def __init__(self, timed, decoding):
+        self._timed, self._decoding = timed, decoding
+        self._awaited = {"portrait_anim.reading"} | {f"portrait_anim.{module}" for _, module, _ in STAGES}
 
     def find_spec(self, name, path=None, target=None):
         if name not in self._awaited:
@@ -52,15 +52,22 @@ class Watch(importlib.abc.MetaPathFinder):
                     owner = functools.reduce(lambda owner, part: getattr(owner, part, None), path, module)
                     if hasattr(owner, function):  # other revisions may not have it, or its class
                         setattr(owner, function, self._timed(stage, getattr(owner, function)))
+            if hasattr(module, "aside"):
+                module.aside = self._decoding(module.aside)
 
         spec.loader.exec_module = exec_module
         return spec
 
 
 def children() -> float:
-    """CPU seconds of the ffmpeg processes that have ended."""
+    """CPU seconds of the processes it started that have ended: of ffmpeg, and of that which reads, if there is one."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def with_decoding(work, *given) -> tuple:
+    """In the process that reads: what it read, and the CPU seconds of its ffmpeg."""
+    return work(*given), children()
 
 
 def main() -> None:
@@ -70,8 +77,9 @@ def main() -> None:
     def timed(stage: str, function):
         @functools.wraps(function)
         def wrapper(*args, **kwargs):
-            if stage == "write" and not marks:
-                marks.update(first=time.time() - float(started), decode=children())
+            if stage == "write" and "first" not in marks:
+                marks.update(first=time.time() - float(started), children=children())
+                marks.setdefault("decode", marks["children"])
                 spent["warp"] = spent["condition"] = spent["network"] = spent["paint"] = spent["composite"] = 0.0
             begin = time.thread_time()
             try:
@@ -83,11 +91,20 @@ def main() -> None:
 
         return wrapper
 
+    def decoding(aside):
+        def wrapper(*given, progress):
+            import probe  # by this name the other process finds it
+
+            result, marks["decode"] = aside(probe.with_decoding, *given, progress=progress)
+            return result
+
+        return wrapper
+
     def finish(code: int) -> None:
         frames = calls["write"]
         stages = {"decode": marks.get("decode", 0.0)}
         stages |= {stage: spent[stage] for stage, *_ in STAGES}
-        stages["encode"] = stages.pop("write") + children() - stages["decode"]
+        stages["encode"] = stages.pop("write") + children() - marks.get("children", 0.0)
         seconds = time.time() - float(started)
         total = time.process_time() + children()
         stages["start and tracking"] = total - sum(stages.values())
@@ -105,7 +122,7 @@ def main() -> None:
         exit_now(code)
 
     exit_now, os._exit = os._exit, finish  # as the command ends
-    sys.meta_path.insert(0, Watch(timed))
+    sys.meta_path.insert(0, Watch(timed, decoding))
     from portrait_anim.cli import main as command
 
     sys.argv[1:] = arguments

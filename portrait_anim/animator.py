@@ -1,6 +1,6 @@
 """The whole way from photos and driver to video. `Animator.animate` is what the command calls."""
 
-import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from . import weights as weights_file
-from .drivers import Driver, kind_of, load_driver
+from .aside import is_possible
+from .drivers import Driver, kind_of
 from .encode import VideoWriter
 from .errors import PortraitAnimError, UsageError
 from .motion import Retargeter
@@ -22,26 +23,16 @@ from .motion_file import save_motion as write_motion
 from .options import Options
 from .outputs import check_apart, check_output, check_preview, is_picture, write_aside
 from .overlays import Chosen, Comparison, contact_sheet, with_mesh
-from .people import Portraits, make_person, read_portraits
+from .people import Portraits, make_person
 from .person import Person, check_person, check_save
 from .provenance import Marking, labelled
-from .threads import beside, cores, no_garbage, short_turns, single_threaded_libraries
+from .reading import Progress, Reader, Recent, portraits_key
+from .threads import cores, no_garbage, single_threaded_libraries
 from .timeline import Timeline
-from .video import FrameReader, probe
+from .video import FrameReader
 from .warp import CROP, WHOLE, condition
 
 PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
-KEPT = 4  # portraits and drivers that stay in memory for the next output
-
-
-@dataclass(frozen=True)
-class Progress:
-    """stage: "portrait", "source", "driver", "tuning" or "frames". done of total units (of tuning: seconds or steps);
-    total None when not known, 0 when the stage has nothing to do."""
-
-    stage: str
-    done: int
-    total: int | None
 
 
 @dataclass
@@ -73,30 +64,6 @@ def default_output(image: str | Path, driver: str | Path) -> Path:
     return Path(f"{Path(image).stem[:100]}--{Path(driver).stem[:100]}.mp4")  # a file's name has 255 bytes at most
 
 
-class _Recent:
-    """What was read last, by key: several outputs of one portrait or of one driver share the work."""
-
-    def __init__(self):
-        self._values: dict = {}
-
-    def get(self, key: tuple, make: Callable):
-        """The value of key, made if need be."""
-        value = self._values.pop(key, None)
-        self._values[key] = value if value is not None else make()
-        while len(self._values) > KEPT:
-            del self._values[next(iter(self._values))]
-        return self._values[key]
-
-
-def _identity(path: str | Path) -> tuple:
-    """Changes when the file does. A file that is missing has none yet: whoever reads it says so."""
-    try:
-        status = os.stat(path)
-        return (os.path.abspath(path), status.st_size, status.st_mtime_ns)
-    except (OSError, ValueError):
-        return (str(path),)
-
-
 class Animator:
     """Brings portraits to life. The networks are loaded once, at the first use; the last few portraits and drivers
     that were read are kept, so that further outputs of them share the work.
@@ -118,7 +85,7 @@ class Animator:
         self.threads = threads or cores()
         self._options = (weights, device, precision)
         self._painter = self._warm_up = None
-        self._recent_portraits, self._recent_people, self._recent_drivers = _Recent(), _Recent(), _Recent()
+        self._reader, self._people = Reader(), Recent()
 
     @property
     def painter(self):
@@ -152,11 +119,11 @@ class Animator:
         images = [Path(image) for image in images]
         options = Options(**options).checked(images, driver)
         output, options = self._check_files(images, driver, output, options)
-        with short_turns():
-            warm_up = self._warmed_up()  # torch loads while portrait and driver are read
-            sources = [*images, *options.stand_ins()]
-            marking = Marking(sources, driver, options.private, options.sign_cert, options.sign_key)
-            portraits, source = self._read(images, driver, options, warm_up, progress)
+        read = self._reader.read_aside if self._may_read_aside(driver) else self._reader.read
+        warm_up = self._warmed_up()  # torch loads while portrait and driver are read
+        sources = [*images, *options.stand_ins()]
+        marking = Marking(sources, driver, options.private, options.sign_cert, options.sign_key)
+        portraits, source = self._read(read, images, driver, options, warm_up, progress)
         marking.leave_out(portraits.left_out if portraits else [])
         if options.save_motion is not None:
             write_motion(options.save_motion, source.track)
@@ -273,6 +240,9 @@ class Animator:
             from .portrait import Portrait
 
             painter = self.painter
+        # glibc gives memory back, to take it again page by page for the next frame, until it has seen a block as large
+        # freed: 31 MB, of 32 that it learns from (mallopt(3), M_MMAP_THRESHOLD). It is a tenth of the rendering.
+        np.empty(31 << 20, np.uint8)
         side, turn = 128, np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]])  # turned: the mirrored view is used, too
         grey = Portrait(
             np.full((side, side, 3), 128, np.uint8), MEAN_FACE @ turn.T * (side / 2.2) + (side / 2, side / 2, 0), "warp"
@@ -283,56 +253,31 @@ class Animator:
             _make_frame(grey, grey.warper(), front, Person.of([grey], painter).brush())
         return painter
 
-    def _read(
-        self, images: list[Path], driver, options: Options, warm_up: Future, progress
-    ) -> tuple[Portraits | None, Driver]:
-        """The portraits, unless a person file stands for them, and meanwhile the driver.
+    @staticmethod
+    def _may_read_aside(driver) -> bool:
+        """Whether reading gains by a process of its own: not where torch is loaded already."""
+        return "torch" not in sys.modules and is_possible() and kind_of(driver) != "camera"
 
-        Of several faults it is said that the driver is no video, then the portraits', then that of the networks, then
-        what else is wrong with the driver, whichever is known first; and none waits for the driver to be tracked to its
-        end. What is shown is shown in that order, too.
-        """
-        behind: list[Progress] = []
+    def _read(
+        self, read: Callable, images: list[Path], driver, options: Options, warm_up: Future, progress
+    ) -> tuple[Portraits | None, Driver]:
+        """What the reader gives. A fault of the networks is said after those of the portraits and before those of the
+        driver, whichever is known first, and does not wait for the driver to be tracked to its end."""
+        stage = None
 
         def show(step: Progress) -> None:
-            behind[:] = [step]
-            if reading.done():
-                reading.result()
-                if warm_up.done():
-                    warm_up.result()
-                progress(behind.pop())
-
-        with beside(lambda tell: self._portraits(images, options, tell), progress) as reading:
-            kind = kind_of(driver)
-            if kind == "video":
-                probe(driver)
-            if kind == "camera":  # nobody shall perform for a portrait that cannot be read
-                reading.result()
-            try:
-                source = self._driver(driver, options, show)
-            except PortraitAnimError:
-                reading.result()
-                if self._options != (None, "auto", "auto"):
-                    warm_up.result()
-                raise
-            portraits = reading.result()
-        for step in behind:
+            nonlocal stage
+            stage = step.stage
+            if stage == "driver" and warm_up.done():
+                warm_up.result()
             progress(step)
-        return portraits, source
 
-    def _portraits(self, images: list[Path], options: Options, progress) -> Portraits | None:
-        if options.person is not None:
-            return None
-        show = lambda *step: progress(Progress(*step))
-        read = lambda: read_portraits(images, options, show)
-        return self._recent_portraits.get(self._photos_key(images, options), read)
-
-    @staticmethod
-    def _photos_key(images: list, options: Options) -> tuple:
-        """What decides how photos are read."""
-        given = [*images, *options.stand_ins()]
-        read = (options.shots, options.face, options.max_size, options.background, options.tracker)
-        return (*map(_identity, given), len(images), *read)
+        try:
+            return read(images, driver, options, show)
+        except PortraitAnimError:
+            if stage == "driver" and self._options != (None, "auto", "auto"):
+                warm_up.result()
+            raise
 
     def _person(self, portraits: Portraits | None, painter, images: list, options: Options, progress) -> Person:
         """The person of the portraits, fine-tuned when asked for, or the one that was saved."""
@@ -344,15 +289,8 @@ class Animator:
             make = lambda: Person.load(options.person, painter)
         else:
             make = lambda: make_person(portraits.photos, painter, self._options[0], options, step)
-        key = (*self._photos_key(images, options), options.finetune, options.seed)
-        return self._recent_people.get(key, make)
-
-    def _driver(self, driver: str | Path, options: Options, progress) -> Driver:
-        show = lambda done, total: progress(Progress("driver", done, total))
-        read = (options.driver_face, options.tracker, options.start, options.end, options.fps)
-        if kind_of(driver) == "camera":  # another recording every time
-            return load_driver(driver, *read, show)
-        return self._recent_drivers.get((_identity(driver), *read), lambda: load_driver(driver, *read, show))
+        key = (*portraits_key(images, options), options.finetune, options.seed)
+        return self._people.get(key, make)
 
     @staticmethod
     def _counted(frames: Iterator[np.ndarray], total: int, progress) -> Iterator[np.ndarray]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
 
-from .animator import KEPT, Animator, Progress, Result, default_output
+from .animator import Animator, Result, default_output
 from .errors import InputError, PortraitAnimError, UsageError
 from .options import Options
 from .outputs import is_picture, mode_of, pictures, pictures_pattern, preview_of
+from .reading import KEPT, Progress
 from .video import probe
 
 FIELDS = ("portrait", "driver", "number")  # of a template

@@ -1,12 +1,10 @@
-"""How many threads there are, who may use them, and how they take turns."""
+"""How many threads there are, who may use them, and that the garbage collector leaves imports alone."""
 
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event
 
 
 def cores() -> int:
@@ -30,40 +28,6 @@ def single_threaded_libraries() -> Iterator[None]:
         cv2.setNumThreads(before[0])
         if torch:
             torch.set_num_threads(before[1])
-
-
-@contextmanager
-def beside(work: Callable[[Callable], object], progress: Callable) -> Iterator[Future]:
-    """work(progress) in a thread of its own, as a Future.
-
-    When the block ends, so has the work: an exception in the block stops it at its next progress.
-    """
-    leaving = Event()
-
-    def checked(*step) -> None:
-        if leaving.is_set():
-            raise CancelledError
-        progress(*step)
-
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work, checked)
-        try:
-            yield future
-        except BaseException:
-            leaving.set()
-            raise
-
-
-@contextmanager
-def short_turns() -> Iterator[None]:
-    """For imports beside tracking: they are all Python and would hold the GIL for 5 ms whenever the tracker, which is
-    native code, wants it for a moment."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.001)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .animator import Animator, Progress, Result
+from .animator import Animator, Result
 from .errors import PortraitAnimError
+from .reading import Progress
 
 MAX_WAITING = 4  # jobs beside the one that runs
 MAX_KEPT = 8  # finished jobs whose videos are kept

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch  # noqa: F401  what tests put in its place must be in this process: see Animator._may_read_aside
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PATIENCE = 400  # s: what takes longer hangs; a slow or busy machine may take ten times its usual time

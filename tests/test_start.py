@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from conftest import ASTRONAUT, CLIP, write_video
 
-from portrait_anim import Animator, InputError, Progress, drivers, following, video
-from portrait_anim.portrait import Portrait
+from portrait_anim import Animator, InputError, following, reading, video
 from portrait_anim.threads import no_garbage
 from portrait_anim.tracking import quiet_stderr
 
@@ -32,8 +31,8 @@ def test_a_bad_weights_file_is_said_before_a_bad_driver_whichever_is_known_first
     """The driver is known to be bad long after the weights, and long before."""
     (tmp_path / "w.safetensors").write_bytes(b"no weights")
     animator = Animator(tmp_path / "w.safetensors")
-    slow = animator._make_ready if seconds else animator._driver
-    monkeypatch.setattr(animator, slow.__name__, lambda *given: (time.sleep(seconds or 2), slow(*given))[1])
+    where, slow = (animator, animator._make_ready) if seconds else (reading, reading.load_driver)
+    monkeypatch.setattr(where, slow.__name__, lambda *given: (time.sleep(seconds or 2), slow(*given))[1])
     for _ in range(2):
         with pytest.raises(InputError, match="w.safetensors: not a safetensors file"):
             animator.animate([ASTRONAUT], faceless, tmp_path / "x.mp4", max_size=128)
@@ -126,52 +125,22 @@ def test_no_garbage_leaves_the_collector_as_it_was_and_nothing_to_it():
         gc.enable()
 
 
-def test_nothing_is_read_or_shown_any_more_after_an_error(tmp_path, monkeypatch):
-    """The driver is known to be no video while the first of the photos is read."""
-    (tmp_path / "bad.mp4").write_bytes(b"no video")
-    animator, events = Animator(), []
-    load = lambda *given, load=Portrait.load: (time.sleep(1), load(*given), events.append("read"))[1]
-    monkeypatch.setattr(Portrait, "load", load)
-    with pytest.raises(InputError, match="not a video"):
-        animator.animate([ASTRONAUT] * 3, tmp_path / "bad.mp4", tmp_path / "x.mp4", progress=events.append)
-    after = len(events)
-    time.sleep(1.5)
-    assert len(events) == after and events.count("read") == 1
-
-
-def test_a_source_without_a_face_does_not_send_the_driver_to_another_tracker(tmp_path, faceless, monkeypatch):
-    asked = []
-    monkeypatch.setattr(drivers, "has_face_alignment", lambda: True)
-    follow = lambda frames, fps, name, face, tracker: (asked.append(tracker), track(frames, fps, name, face, tracker))[
-        1
-    ]
-    track = drivers.track_video
-    monkeypatch.setattr(drivers, "track_video", follow)
-    with pytest.raises(InputError, match="grey.mp4"):
-        Animator().animate([], CLIP, tmp_path / "x.mp4", source_video=faceless)
-    assert set(asked) == {"mediapipe"}
-
-
 def test_nobody_is_recorded_for_a_portrait_that_cannot_be_read(tmp_path, monkeypatch):
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
-    animator = Animator()
-    monkeypatch.setattr(animator, "_driver", lambda *given: pytest.fail("the camera was started"))
+    monkeypatch.setattr(reading, "load_driver", lambda *given: pytest.fail("the camera was started"))
     with pytest.raises(InputError, match="bad.jpg: not an image"):
-        animator.animate([tmp_path / "bad.jpg"], "camera:0", tmp_path / "x.mp4", end=1)
+        Animator().animate([tmp_path / "bad.jpg"], "camera:0", tmp_path / "x.mp4", end=1)
 
 
 @pytest.mark.parametrize("driver", ["nod", CLIP])
-def test_what_is_read_at_the_same_time_is_shown_one_after_the_other(tmp_path, monkeypatch, driver):
-    """Also where the driver is ready long before the portrait; and the last step of each is shown."""
-    animator, steps = Animator(), []
-    slow = animator._portraits
-    monkeypatch.setattr(animator, "_portraits", lambda *given: (time.sleep(2), slow(*given))[1])
-    animator.animate([ASTRONAUT], driver, tmp_path / "x.mp4", max_size=128, end=0.5, progress=steps.append)
+def test_stages_are_shown_one_after_the_other_and_to_their_ends(tmp_path, driver):
+    steps = []
+    Animator().animate([ASTRONAUT], driver, tmp_path / "x.mp4", max_size=128, end=0.5, progress=steps.append)
     stages = [step.stage for step in steps]
     assert stages == sorted(stages, key=("portrait", "driver", "frames").index)
-    assert [step for step in steps if step.stage == "portrait"][-1] == Progress("portrait", 1, 1)
-    last = [step for step in steps if step.stage == "driver"][-1]
-    assert last.done == last.total
+    for stage in ("portrait", "driver", "frames"):
+        last = [step for step in steps if step.stage == stage][-1]
+        assert last.done == last.total
 
 
 def test_a_bad_portrait_does_not_wait_for_a_long_driver(tmp_path, monkeypatch):
