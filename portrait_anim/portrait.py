@@ -10,6 +10,7 @@ import numpy as np
 from . import layers
 from .errors import InputError, UsageError
 from .mesh import HeadMesh
+from .refining import Refiner
 from .tracking import find_faces, no_face_advice
 from .warp import CROP, View, Warper
 
@@ -192,6 +193,8 @@ class Portrait:
                 f"{path}: face {face} was asked for, but the photo shows {len(faces)}; choose 1 to {len(faces)}."
             )
         landmarks = faces[face - 1].landmarks * (photo.shape[1] / whole.shape[1])
+        if tracker != "face-alignment":
+            landmarks = _refined(photo, landmarks)
         height = np.ptp(landmarks[:468, 1])
         if height < MIN_FACE:
             raise InputError(
@@ -225,6 +228,18 @@ class Portrait:
                 hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
         rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
         return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, layers.plate(photo, matte), hold)
+
+
+def _refined(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks (478, 3) in px of the photo, as the Refiner finds them."""
+    centre, side = head_square(landmarks)
+    corner, scale = np.array([*(centre - side / 2), 0]), CROP / side
+    refiner = Refiner()
+    try:
+        points = refiner(cut_square(photo, corner[:2], side, CROP), (landmarks - corner) * scale)
+    finally:
+        refiner.close()
+    return points / scale + corner
 
 
 def check_photos(portraits: list[Portrait], names: list[str]) -> tuple[list[Portrait], list[str]]:
