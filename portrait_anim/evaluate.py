@@ -17,6 +17,7 @@ from .mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, draw_landmarks, openness
 from .painter import Painter, choose_precision
 from .perceptual import FaceNet, centred_cosine, face_chip, perceptual_distance
 from .prepare import Shard, load_shards
+from .refining import Refiner
 from .tracking import MediaPipeTracker
 from .warp import CROP, View, Warper, condition
 from .weights import Weights, load
@@ -141,7 +142,7 @@ class Meter:
 
     def __init__(self, shards: list[Shard]):
         self.net = FaceNet()
-        self.tracker = MediaPipeTracker(max_faces=1)
+        self.tracker, self.refiner = MediaPipeTracker(max_faces=1), Refiner()
         self.mean = torch.cat([self.embed(s.image(0), s.landmarks[0]) for s in shards]).mean(0)
 
     def __call__(self, image: np.ndarray, pair: Pair, mouth: np.ndarray) -> dict[str, float]:
@@ -162,7 +163,10 @@ class Meter:
         result["ssim"] = structural_similarity(image, target, channel_axis=-1)
         result["csim"] = self.likeness(self.embed(target, points), image, points)
         found = self.tracker.faces(image)
-        result["akd"] = np.linalg.norm((found[0].landmarks - points)[:468, :2], axis=1).mean() if found else np.nan
+        result["akd"] = np.nan
+        if found:
+            landmarks = self.refiner(image, found[0].landmarks)
+            result["akd"] = np.linalg.norm((landmarks - points)[:468, :2], axis=1).mean()
         return {key: float(value) for key, value in result.items()}
 
     def likeness(self, embedding: torch.Tensor, image: np.ndarray, landmarks: np.ndarray) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 from .errors import InputError, PortraitAnimError
 from .outputs import write_aside
 from .portrait import cut_square, head_square
+from .refining import Refiner
 from .warp import CROP
 
 FORMAT = 1
@@ -218,14 +219,14 @@ def _segments(file: Path, group: str, config: PrepareConfig, rejected: dict[str,
     from .tracking import MediaPipeTracker
     from .video import FrameReader
 
-    tracker = MediaPipeTracker(video=True, max_faces=1)
+    tracker, refiner = MediaPipeTracker(video=True, max_faces=1), Refiner()
     frames: list[np.ndarray] = []
     faces: list[np.ndarray] = []
     thumb = None
 
     def close(reason: str) -> Iterator[Shard]:
         if len(frames) >= config.min_frames:
-            yield _make_shard(file, group, frames, faces, config)
+            yield _make_shard(file, group, frames, faces, refiner, config)
         elif frames:
             rejected[reason] = rejected.get(reason, 0) + len(frames)
         frames.clear()
@@ -258,9 +259,10 @@ def _segments(file: Path, group: str, config: PrepareConfig, rejected: dict[str,
             yield from close("segment too short")
     finally:
         tracker.close()
+        refiner.close()
 
 
-def _make_shard(file: Path, group: str, frames: list, faces: list, config: PrepareConfig) -> Shard:
+def _make_shard(file: Path, group: str, frames: list, faces: list, refiner: Refiner, config: PrepareConfig) -> Shard:
     from .layers import matte
 
     landmarks = np.stack(faces)
@@ -274,8 +276,9 @@ def _make_shard(file: Path, group: str, frames: list, faces: list, config: Prepa
     landmarks[..., :2] -= corner * scale
     to_jpeg = lambda image, quality: cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].ravel()
     images, mattes = [], []
-    for frame in frames:
+    for n, frame in enumerate(frames):
         crop = cut_square(frame, corner, side, CROP)
+        landmarks[n] = refiner(crop, landmarks[n])
         images.append(to_jpeg(crop[..., ::-1], config.jpeg_quality))
         soft = cv2.resize(matte(crop), (MATTE, MATTE), interpolation=cv2.INTER_AREA)
         mattes.append(to_jpeg((soft * 255).round().astype(np.uint8), 90))
