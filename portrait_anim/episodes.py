@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 from . import layers, mesh
 from .mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, openness
 from .prepare import Shard
-from .warp import CROP, View, Warper, condition
+from .warp import CROP, View, Warper, condition, sample
 
+_CENTRES = np.stack(np.meshgrid(*[np.arange(CROP, dtype=np.float32) + 0.5] * 2), -1)  # of pixels, (256, 256, 2)
 _MARGIN = 8  # px: so far from the edge of a crop must the centre of a mouth or an eye be to count as seen
 
 
@@ -27,6 +28,7 @@ class EpisodeConfig:
     max_sources: int = 4  # K is drawn from 1..max_sources, 1 most often
     fused: float = 0.4  # share of pairs whose warp is fused from a second photo
     hard_pairs: float = 0.6  # share of pairs whose target is the most different of a few candidates
+    bend: float = 4.0  # px, see augment: how far faces are made into those of other people
     palettes: float = 0.4  # share of pairs in the colours of old photos and paintings
 
 
@@ -98,7 +100,7 @@ class Episodes(Dataset):
         frames = [source, target, *more.tolist()]
         landmarks = [shard.landmarks[t].astype(np.float64) for t in frames]
         mattes = [shard.matte(t) for t in (source, *frames[2 : 2 + fused])]
-        pictures, landmarks = augment([*map(shard.image, frames), *mattes], landmarks, rng)
+        pictures, landmarks = augment([*map(shard.image, frames), *mattes], landmarks, rng, self.config.bend)
         images, mattes = pictures[: len(frames)], pictures[len(frames) :]
         if rng.random() < 0.85:
             matrix, curve = palette(rng, rng.random() < self.config.palettes)
@@ -179,25 +181,34 @@ def crop_corners(landmarks: np.ndarray, size: int, crops: int, rng: np.random.Ge
     return [(int(x), int(y)) for x, y in corners]
 
 
-def augment(images: list, landmarks: list, rng: np.random.Generator) -> tuple[list, list]:
+def augment(images: list, landmarks: list, rng: np.random.Generator, bend: float = 0.0) -> tuple[list, list]:
     """Every second time flipped, and a small rotation, scale and shift, the same for all pictures and mattes: clips
-    are cut alike, users' photos are not."""
+    are cut alike, users' photos are not. bend: greatest deviation in px of a smooth random field (nodes 51 px apart) by
+    which the pictures are bent, and stretched in proportion: a face bent smoothly is the face of somebody else."""
     if rng.random() < 0.5:
         images = [np.ascontiguousarray(i[:, ::-1]) for i in images]
         landmarks = [mesh.mirrored_landmarks(p, CROP) for p in landmarks]
     scale, angle, shift = rng.uniform(0.85, 1.2), rng.uniform(-10, 10), rng.uniform(-12, 12, 2)
+    stretch, nodes = np.exp(rng.normal(0, bend / 60)), rng.normal(0, rng.uniform(0, 1) * bend, (5, 5, 2))
     if rng.random() < 0.1:
         return images, landmarks
-    matrix = cv2.getRotationMatrix2D((CROP / 2, CROP / 2), angle, scale)
-    matrix[:, 2] += shift
-    by_index = matrix.copy()
-    by_index[:, 2] += (matrix[:, :2].sum(1) - 1) / 2  # pixel centres are at +0.5
-    turn = lambda image: cv2.warpAffine(image, by_index, (CROP, CROP), borderMode=cv2.BORDER_REFLECT_101)
+    matrix = cv2.getRotationMatrix2D((0, 0), angle, scale)
+    matrix[:, :2] *= (stretch**0.5, stretch**-0.5)
+    matrix[:, 2] = CROP / 2 + shift - matrix[:, :2].sum(1) * CROP / 2
+    # A pixel shows what is `field` px away from it in the turned picture.
+    field = cv2.resize(nodes.astype(np.float32), (CROP, CROP), interpolation=cv2.INTER_CUBIC)
+    back = cv2.invertAffineTransform(matrix).astype(np.float32)
+    flow = (_CENTRES + field) @ back[:, :2].T + (back[:, 2] - 0.5)
+    turn = lambda image: cv2.remap(image, flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     moved = []
     for points in landmarks:
         points = points.copy()
         points[:, :2] = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         points[:, 2] *= scale
+        place = points[:, :2]
+        for _ in range(8):  # the pixel that shows them: place + field(place) = points
+            place = points[:, :2] - sample(field, place[None].astype(np.float32))[0]
+        points[:, :2] = place
         moved.append(points)
     return [turn(i) for i in images], moved
 

@@ -13,7 +13,7 @@ import torch
 from conftest import CLIP, PATIENCE, read_frames, write_video
 
 pytest.importorskip("safetensors")
-from portrait_anim.episodes import EpisodeConfig, Episodes, palette
+from portrait_anim.episodes import EpisodeConfig, Episodes, augment, palette
 from portrait_anim.errors import InputError
 from portrait_anim.losses import jittered
 from portrait_anim.networks import ModelConfig
@@ -96,6 +96,24 @@ def test_episodes_depend_on_their_number_only(shards):
     assert not torch.equal(one["x"], Episodes(train, seed=4)[17]["x"])
     assert one["x"].shape == (3, 13, 80, 80) and one["photos"].shape == (3, 3, 256, 256)
     assert one["x"][:, :6].abs().max() <= 1.001
+
+
+@pytest.mark.parametrize("bend", [0.0, 4.0])
+def test_landmarks_move_with_the_pictures_they_lie_on(bend):
+    rows, columns = np.mgrid[:256, :256] + 0.5
+    places = np.stack(np.meshgrid(*[np.linspace(64, 192, 5)] * 2), -1).reshape(-1, 2)
+    away = lambda place: np.hypot(columns - place[0], rows - place[1])
+    dots = np.uint8(255 * sum(np.exp(-((away(place) / 3) ** 2)) for place in places))
+    points = np.zeros((478, 3))
+    points[:, :2] = places[np.arange(478) % 25]
+    for seed in range(12):
+        (image, same), (moved, other) = augment([dots, dots], [points, points], np.random.default_rng(seed), bend)
+        assert np.array_equal(image, same) and np.array_equal(moved, other)
+        for place in np.unique(moved[:, :2].round(6), axis=0):
+            if (place > 16).all() and (place < 240).all():
+                weight = image * (away(place) < 9)
+                shown = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+                assert np.abs(shown - place).max() < 0.35, (seed, place, shown)
 
 
 def test_local_heads_are_told_where_mouth_and_eyes_are(shards):
