@@ -38,9 +38,13 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     if device.type == "cpu":
-        fast = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if multiplies_in_bf16() else torch.float32
     return torch.float16
+
+
+def multiplies_in_bf16() -> bool:
+    """Whether this machine's processor does."""
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
 def embed(embedder: Embedder, views: list[View], device: torch.device) -> torch.Tensor:

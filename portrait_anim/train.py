@@ -24,6 +24,7 @@ from .errors import InputError
 from .losses import LossWeights, to_unit
 from .networks import Discriminator, Embedder, Generator, ModelConfig
 from .outputs import write_aside
+from .painter import multiplies_in_bf16
 from .perceptual import FaceNet, ImageNetFeatures, VGGFeatures, perceptual_distance
 from .prepare import Shard, load_shards
 
@@ -45,7 +46,7 @@ class TrainConfig:
     vgg19: Path | None = None  # files of the paper's perceptual networks, which nobody may ship
     vggface: Path | None = None
     seed: int = 0
-    bf16: bool = True
+    bf16: bool = field(default_factory=multiplies_in_bf16)  # elsewhere it is many times slower than fp32
     weights: LossWeights = field(default_factory=LossWeights)
     episodes: EpisodeConfig = field(default_factory=EpisodeConfig)
 

@@ -170,6 +170,13 @@ def test_palettes_reach_the_looks_of_old_pictures():
     assert min(saturation) == 0 and max(saturation) > 100  # from monochrome to nearly untouched
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_training_is_in_bf16_only_where_the_processor_multiplies_in_it(monkeypatch, there):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: there, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert TrainConfig().bf16 == there
+
+
 def test_training_goes_down_on_one_batch(shards):
     config = TrainConfig(batch=2, warm_up=20, adversarial_after=99, episodes=EpisodeConfig(crop=64, crops=2))
     trainer = Trainer(load_shards(shards, held_out=False), config=config)
