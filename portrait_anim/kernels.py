@@ -33,50 +33,29 @@ def _compiled(function):
 
 @_compiled
 def rasterise(corners, order, ids):
-    """Fill triangles (F, 3, 2) int32, in 1/16 px, one over the other in this order. ids: (H, W) int32.
+    """Fill triangles (F, 3, 2) float64 one over the other in this order: the pixels whose centres lie in them or on
+    their sides. ids: (H, W) int32, whose pixels have their centres at whole numbers.
 
-    Covered is what cv2.fillConvexPoly covers, one call of which per triangle, and with it the GIL, took four times as
-    long: the pixels of the three sides, drawn as lines 8-connected, and those between them. Coordinates are 16.16
-    fixed point; lines are not clipped before they are drawn, so that at the frame's border a pixel may differ.
+    A side is computed alike for both triangles that share it, so that no pixel is missed between them.
     """
     height, width = ids.shape
-    half = 1 << 15
-    x, y, rows = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
     for index in order:
-        for k in range(3):
-            x[k], y[k] = np.int64(corners[index, k, 0]) << 12, np.int64(corners[index, k, 1]) << 12
-            rows[k] = (y[k] + half) >> 16
-        for k in range(3):  # a side from (a, b) to (c, d), a pixel at every step along the longer axis
-            n = (k + 1) % 3
-            steep = abs(x[n] - x[k]) <= abs(y[n] - y[k])
-            a, b, c, d = (y[k], x[k], y[n], x[n]) if steep else (x[k], y[k], x[n], y[n])
-            if a > c:
-                a, b, c, d = c, d, a, b
-            slope = int((d - b) * 65536 / ((c - a) | 1))
-            begin, end, across = (a + half) >> 16, (c + half) >> 16, b + half
-            for along in range(begin, begin + ((c - a) >> 16) + 1):
-                row, column = (along, across >> 16) if steep else (across >> 16, along)
-                if 0 <= row < height and 0 <= column < width:
+        top = min(corners[index, 0, 1], corners[index, 1, 1], corners[index, 2, 1])
+        bottom = max(corners[index, 0, 1], corners[index, 1, 1], corners[index, 2, 1])
+        for row in range(max(int(np.ceil(top)), 0), min(int(np.floor(bottom)) + 1, height)):
+            left, right = np.inf, -np.inf
+            for k in range(3):
+                upper, lower = k, (k + 1) % 3
+                if corners[index, upper, 1] > corners[index, lower, 1]:
+                    upper, lower = lower, upper
+                a, b = corners[index, upper, 1], corners[index, lower, 1]
+                if a <= row <= b and a < b:  # a level side's ends are those of the others
+                    begin, end = corners[index, upper, 0], corners[index, lower, 0]
+                    crossing = begin + (end - begin) * ((row - a) / (b - a))
+                    left, right = min(left, crossing), max(right, crossing)
+            if left <= right:
+                for column in range(max(int(np.ceil(left)), 0), min(int(np.floor(right)) + 1, width)):
                     ids[row, column] = index
-                across += slope
-            row, column = (end, (d + half) >> 16) if steep else ((d + half) >> 16, end)
-            if 0 <= row < height and 0 <= column < width:
-                ids[row, column] = index
-        top = 0 if y[0] <= y[1] and y[0] <= y[2] else 1 if y[1] <= y[2] else 2
-        one, two = (top + 1) % 3, (top + 2) % 3
-        x1 = x2 = step1 = step2 = 0
-        for row in range(rows[top], min(max(rows[one], rows[two]), height)):  # down both ways round at once
-            if row == rows[top] or row == rows[one]:
-                a, b = (top, one) if row < rows[one] else (one, two)
-                x1, step1 = x[a], int((2 * (x[b] - x[a]) + rows[b] - row) / (2 * (rows[b] - row)))
-            if row == rows[top] or row == rows[two]:
-                a, b = (top, two) if row < rows[two] else (two, one)
-                x2, step2 = x[a], int((2 * (x[b] - x[a]) + rows[b] - row) / (2 * (rows[b] - row)))
-            if row >= 0:
-                for column in range(max((min(x1, x2) + half) >> 16, 0), min(((max(x1, x2) + half) >> 16) + 1, width)):
-                    ids[row, column] = index
-            x1 += step1
-            x2 += step2
 
 
 @_compiled
@@ -120,8 +99,10 @@ def affine_maps(target, source, triangles, maps, area):
         t1x, t1y = target[b, 0] - target[a, 0], target[b, 1] - target[a, 1]
         t2x, t2y = target[c, 0] - target[a, 0], target[c, 1] - target[a, 1]
         det = t1x * t2y - t1y * t2x
-        if abs(det) < 0.02:  # edge-on: no pixel of it is seen
-            maps[n, 0], maps[n, 1], maps[n, 2], maps[n, 3], maps[n, 4], maps[n, 5] = 1, 0, 0, 1, 0, 0
+        if abs(det) < 0.02:  # edge-on: a single pixel of it may be seen
+            for k in range(2):
+                maps[n, 2 * k], maps[n, 2 * k + 1] = 0, 0
+                maps[n, 4 + k] = (source[a, k] + source[b, k] + source[c, k]) / 3
             area[n] = 1
             continue
         for k in range(2):

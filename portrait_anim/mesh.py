@@ -185,12 +185,13 @@ def facing(vertices: np.ndarray) -> np.ndarray:
 def rasterise(vertices: np.ndarray, frame: tuple[int, int, int, int]) -> np.ndarray:
     """Triangle index seen at every pixel of frame (x0, y0, x1, y1), int32 (y1-y0, x1-x0); -1 where there is none.
 
-    Painter's algorithm: far to near with sub-pixel corners, shell before face.
+    Painter's algorithm: far to near, shell before face. A triangle is seen where a pixel's centre lies in it: what
+    `triangle_maps` says of a sliver seen from half a pixel beside it may be anywhere in the photo.
     """
     x0, y0, x1, y1 = frame
     ids = np.full((y1 - y0, x1 - x0), -1, np.int32)
     order = np.argsort(-(vertices[:, 2][TRIANGLES].mean(1) + _LAYER))
-    corners = np.round((vertices[:, :2] - (x0 + 0.5, y0 + 0.5)) * 16).astype(np.int32)[TRIANGLES]
+    corners = (vertices[:, :2] - (x0 + 0.5, y0 + 0.5))[TRIANGLES]
     kernels.rasterise(corners, order, ids)
     return ids
 
@@ -199,8 +200,8 @@ def triangle_maps(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, n
     """Affine maps from target to source triangles, and how much larger each is in the source.
 
     target, source: vertices (658, >=2) in px. Returns maps (F+1, 6) float32 with rows (a, b, c, d, e, f) so that
-    x' = a x + b y + e, y' = c x + d y + f, the last row being the identity (index -1: outside the mesh); and the
-    signed ratio of areas source / target (F,).
+    x' = a x + b y + e, y' = c x + d y + f, the last row being the identity (index -1: outside the mesh), those of
+    triangles seen edge-on leading to the source's middle; and the signed ratio of areas source / target (F,).
     """
     maps, area = np.empty((len(TRIANGLES) + 1, 6), np.float32), np.empty(len(TRIANGLES))
     maps[-1] = 1, 0, 0, 1, 0, 0
