@@ -67,7 +67,8 @@ def covered(corners: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.
     ways, at = np.roll(corners, -1, 0) - corners, here[:, :, None] - corners
     side = (ways[:, 0] * at[..., 1] - ways[:, 1] * at[..., 0]) / np.maximum(np.linalg.norm(ways, axis=1), 1e-12)
     side *= np.sign(np.cross(ways[0], ways[1]))
-    return side.min(-1) > 0, np.abs(side.min(-1)) < 1e-6
+    in_box = ((here >= corners.min(0) - 1e-6) & (here <= corners.max(0) + 1e-6)).all(-1)
+    return side.min(-1) > 0, in_box & (np.abs(side.min(-1)) < 1e-6)
 
 
 def test_triangles_cover_the_pixels_whose_centres_lie_in_them():
