@@ -61,14 +61,16 @@ def moved(portrait, warp, flows) -> np.ndarray:
     return sum(w[..., None] * bilinear(a, f) for a, w, f in zip(rgba, warp.weights[part], flows[part]) if w.any())
 
 
-def covered(corners: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (H, W) whose centres lie in a triangle (3, 2), and those too near to a side to tell."""
-    here = np.stack(np.meshgrid(np.arange(size[1]), np.arange(size[0])), -1)
+def covered(corners: np.ndarray, size: tuple[int, int]) -> tuple:
+    """The part of the pixels (H, W) around a triangle (3, 2), which of them have their centres in it, and which lie
+    too near to a side to tell."""
+    begin, end = np.maximum(np.floor(corners.min(0)), 0).astype(int), np.ceil(corners.max(0)).astype(int) + 1
+    end = np.maximum(np.minimum(end, size[::-1]), begin)
+    here = np.stack(np.meshgrid(*[np.arange(a, b) for a, b in zip(begin, end)]), -1)
     ways, at = np.roll(corners, -1, 0) - corners, here[:, :, None] - corners
-    side = (ways[:, 0] * at[..., 1] - ways[:, 1] * at[..., 0]) / np.maximum(np.linalg.norm(ways, axis=1), 1e-12)
-    side *= np.sign(np.cross(ways[0], ways[1]))
-    in_box = ((here >= corners.min(0) - 1e-6) & (here <= corners.max(0) + 1e-6)).all(-1)
-    return side.min(-1) > 0, in_box & (np.abs(side.min(-1)) < 1e-6)
+    side = ways[:, 0] * at[..., 1] - ways[:, 1] * at[..., 0]
+    side *= np.sign(np.cross(ways[0], ways[1])) / np.maximum(np.linalg.norm(ways, axis=1), 1e-12)
+    return np.s_[begin[1] : end[1], begin[0] : end[0]], side.min(-1) > 0, np.abs(side.min(-1)) < 1e-6
 
 
 def test_triangles_cover_the_pixels_whose_centres_lie_in_them():
@@ -78,8 +80,10 @@ def test_triangles_cover_the_pixels_whose_centres_lie_in_them():
         corners = rng.uniform(-8, 40, 2) + rng.uniform(0, size, (3, 2))
         ids = np.full((41, 43), -1, np.int32)
         kernels.rasterise(corners[None], np.zeros(1, np.int64), ids)
-        inside, unsure = covered(corners, ids.shape)
-        assert ((ids == 0) == inside)[~unsure].all(), corners
+        part, inside, unsure = covered(corners, ids.shape)
+        assert ((ids[part] == 0) == inside)[~unsure].all(), corners
+        ids[part] = -1
+        assert (ids == -1).all()
         seen += inside.sum()
     assert seen > 40_000
 
@@ -108,9 +112,10 @@ def test_every_pixel_has_the_nearest_triangle(frame):
     expected, doubtful = np.full(warp.ids.shape, -1), np.zeros(warp.ids.shape, bool)
     layer = np.where(mesh.LABELS >= mesh.RING, 1e4 * (1 + mesh.LABELS), 0)
     for index in np.argsort(-(vertices[mesh.TRIANGLES, 2].mean(1) + layer)).tolist():
-        inside, unsure = covered((vertices[:, :2] - (x0 + 0.5, y0 + 0.5))[mesh.TRIANGLES[index]], warp.ids.shape)
-        expected[inside] = index
-        doubtful |= unsure
+        corners = (vertices[:, :2] - (x0 + 0.5, y0 + 0.5))[mesh.TRIANGLES[index]]
+        part, inside, unsure = covered(corners, warp.ids.shape)
+        expected[part][inside] = index
+        doubtful[part] |= unsure
     assert (warp.ids == expected)[~doubtful].all() and doubtful.mean() < 1e-3
 
 
