@@ -103,13 +103,25 @@ def test_a_new_generator_neither_silences_nor_drowns_its_last_layer():
     assert 0.1 < seen[0].std() < 0.4
 
 
-@torch.no_grad()
-def test_a_block_that_adds_nothing_can_be_taken_out():
-    spec = importlib.util.spec_from_file_location(
-        "make_shallower", Path(__file__).parent.parent / "scripts/make_shallower.py"
-    )
+def load_script(name: str):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent.parent / f"scripts/{name}.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+@torch.no_grad()
+def test_weights_are_averaged_value_by_value():
+    one, two, three = (Embedder(TINY) for _ in range(3))
+    means = {k: (v + two.state_dict()[k] + three.state_dict()[k]) / 3 for k, v in one.state_dict().items()}
+    assert any((means[k] - v).abs().max() > 1e-3 for k, v in one.state_dict().items())
+    load_script("average_weights").set_to_mean(one, [two, three])
+    assert all(torch.allclose(v, means[k], atol=1e-6) for k, v in one.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_block_that_adds_nothing_can_be_taken_out():
+    script = load_script("make_shallower")
     generator, e, x = fill(Generator(TINY)), wave(1, 10), wave(1, 13, 32, 32)
     generator.middle[0].conv2.weight.zero_(), generator.middle[0].conv2.bias.zero_()
     less = script.shallower(generator, middle=[1], last=[1, 0])
