@@ -30,25 +30,33 @@ class _Conv:
         padding = weight.shape[2] // 2 if padding is None else padding
         self._place = [padding] * 2, [stride] * 2, [1, 1], 1  # of padding, stride, dilation, groups
         self._weight, self._bias = weight.to(like, memory_format=torch.channels_last), bias.to(like)
-        self._packed = _packs(like)
-        if self._packed:
-            self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(self._weight.to_mkldnn(), *self._place)
+        self._packs = _packs(like)
+        self._packed: tuple[torch.Size | None, Tensor] = None, self._weight
+
+    def _packed_for(self, size: torch.Size) -> Tensor:
+        """The weight laid out for inputs of this size: in a layout that suits another it is laid out anew at every
+        call, which may take three times as long as the convolution."""
+        known, packed = self._packed
+        if known != size:
+            weight = self._weight.to_mkldnn()
+            packed = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *self._place, list(size))
+            self._packed = size, packed
+        return packed
 
     def __call__(self, x: Tensor, activated: bool = False) -> Tensor:
-        if self._packed:
+        if self._packs:
             how = ("leaky_relu", [SLOPE], "") if activated else ("none", [], "")
-            return torch.ops.mkldnn._convolution_pointwise(x, self._weight, self._bias, *self._place, *how)
+            weight = self._packed_for(x.shape)
+            return torch.ops.mkldnn._convolution_pointwise(x, weight, self._bias, *self._place, *how)
         padding, stride, *_ = self._place
         h = F.conv2d(x, self._weight, self._bias, stride, padding)
         return F.leaky_relu_(h, SLOPE) if activated else h
 
     def add_to(self, total: Tensor, x: Tensor) -> Tensor:
         """total plus the convolution of x, in the memory of total."""
-        if self._packed:
-            how = ("add", 1.0, None, [], None)
-            return torch.ops.mkldnn._convolution_pointwise_.binary(
-                total, x, self._weight, self._bias, *self._place, *how
-            )
+        if self._packs:
+            how, weight = ("add", 1.0, None, [], None), self._packed_for(x.shape)
+            return torch.ops.mkldnn._convolution_pointwise_.binary(total, x, weight, self._bias, *self._place, *how)
         return total.add_(self(x))
 
 
