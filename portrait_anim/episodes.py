@@ -183,8 +183,8 @@ def crop_corners(landmarks: np.ndarray, size: int, crops: int, rng: np.random.Ge
 
 def augment(images: list, landmarks: list, rng: np.random.Generator, bend: float = 0.0) -> tuple[list, list]:
     """Every second time flipped, and a small rotation, scale and shift, the same for all pictures and mattes: clips
-    are cut alike, users' photos are not. bend: greatest deviation in px of a smooth random field (nodes 51 px apart) by
-    which the pictures are bent, and stretched in proportion: a face bent smoothly is the face of somebody else."""
+    are cut alike, users' photos are not. bend: greatest standard deviation, px, of a smooth random field (5 x 5 nodes)
+    by which the pictures are bent, and stretched in proportion: a face bent smoothly is the face of somebody else."""
     if rng.random() < 0.5:
         images = [np.ascontiguousarray(i[:, ::-1]) for i in images]
         landmarks = [mesh.mirrored_landmarks(p, CROP) for p in landmarks]

@@ -1,6 +1,6 @@
 """Average runs that began from the same weights: python average_weights.py OUT WEIGHTS WEIGHTS...
 
-The mean of G and E is mostly better than each of the runs ("Model soups", arXiv 2203.05482), and costs nothing more to
+The mean of G and E can be better than each of the runs ("Model soups", arXiv 2203.05482), and costs nothing more to
 use. D is that of the first: it learns against a generator, and is there for fine-tuning only.
 """
 
@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="file, or folder for a file named by its hash")
     parser.add_argument("weights", type=Path, nargs="+", help="two or more")
     options = parser.parse_args()
+    if len(options.weights) < 2:
+        parser.error("give two or more weights files.")
     try:
         first, *rest = (weights.load(path, critic=True) for path in options.weights)
         for path, other in zip(options.weights[1:], rest):
