@@ -90,7 +90,7 @@ def fomm(precision: str, runs: int) -> tuple[float, float]:
     import torch
     from torch import nn
 
-    from portrait_anim.painter import choose_precision
+    from portrait_anim.painting.painter import choose_precision
 
     dtype = choose_precision(precision, torch.device("cpu"))
     # input channels, output channels, kernel, side of its output

@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from portrait_anim.evaluate import Pair, reenact
-from portrait_anim.painter import Painter
-from portrait_anim.prepare import Shard, load_shards
+from portrait_anim.evaluation.reenactment import Pair, reenact
+from portrait_anim.painting.painter import Painter
+from portrait_anim.training.prepare import Shard, load_shards
 
 FRAMES = 21
 PEOPLE = 11

@@ -35,7 +35,7 @@ class Watch(importlib.abc.MetaPathFinder):
 
     def __init__(self, timed, decoding):
         self._timed, self._decoding = timed, decoding
-        self._awaited = {"portrait_anim.reading"} | {f"portrait_anim.{module}" for _, module, _ in STAGES}
+        self._awaited = {"portrait_anim.animation.inputs"} | {f"portrait_anim.{module}" for _, module, _ in STAGES}
 
     def find_spec(self, name, path=None, target=None):
         if name not in self._awaited:
@@ -123,7 +123,7 @@ def main() -> None:
 
     exit_now, os._exit = os._exit, finish  # as the command ends
     sys.meta_path.insert(0, Watch(timed, decoding))
-    from portrait_anim.cli import main as command
+    from portrait_anim.commands.animate import main as command
 
     sys.argv[1:] = arguments
     command()

@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from portrait_anim.evaluate import Meter, choose_pairs, reenact
-from portrait_anim.painter import Painter
-from portrait_anim.prepare import Shard, load_shards
+from portrait_anim.evaluation.reenactment import Meter, choose_pairs, reenact
+from portrait_anim.painting.painter import Painter
+from portrait_anim.training.prepare import Shard, load_shards
 
 CHEEKS = (50, 280, 101, 330)  # landmarks
 MEASURES = ("l1", "mouth_inside", "mouth_perceptual", "eyes_perceptual", "akd", "csim")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from typer.models import ArgumentInfo, OptionInfo
 
-from portrait_anim import cli, tools
+from portrait_anim.commands import animate as cli
+from portrait_anim.commands import tools
 
 TARGET = Path(__file__).parent / "options.md"
 INTRO = """# Options

@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from portrait_anim.animator import Animator
-from portrait_anim.compose import compose_frame, paint_box
-from portrait_anim.following import MotionTrack, track_video
-from portrait_anim.mesh import TRIANGLES, HeadMesh, openness
-from portrait_anim.motion import Retargeter
-from portrait_anim.painter import Painter
-from portrait_anim.portrait import Portrait
-from portrait_anim.video import FrameReader
-from portrait_anim.warp import condition
+from portrait_anim.animation.animator import Animator
+from portrait_anim.geometry.mesh import TRIANGLES, HeadMesh, openness
+from portrait_anim.geometry.warp import condition
+from portrait_anim.landmarks.following import MotionTrack, track_video
+from portrait_anim.media.reading import FrameReader
+from portrait_anim.motion.retarget import Retargeter
+from portrait_anim.painting.compose import compose_frame, paint_box
+from portrait_anim.painting.painter import Painter
+from portrait_anim.portrait.portrait import Portrait
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES, IMAGES = ROOT / "examples", ROOT / "docs" / "images"
@@ -135,7 +135,7 @@ def photograph_page(target: Path) -> None:
     """The web page with a finished video, in a Chromium that is installed."""
     from playwright.sync_api import sync_playwright
 
-    command = [sys.executable, "-m", "portrait_anim.tools", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "portrait_anim.commands.tools", "serve", "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         address = server.stdout.readline().split()[0]

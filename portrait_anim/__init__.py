@@ -17,7 +17,7 @@ __all__ = [
 def __getattr__(name: str):
     """What takes time to load is loaded when it is asked for: `import portrait_anim` stays quick."""
     if name in ("Animator", "Progress", "Result"):
-        from . import animator
+        from .animation import animator
 
         return getattr(animator, name)
     if name == "__version__":

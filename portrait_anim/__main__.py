@@ -6,7 +6,7 @@ import signal
 def animate() -> None:
     """The `animate` command, and `python -m portrait_anim`."""
     _end_quietly_on_interrupt()
-    from .cli import main
+    from .commands.animate import main
 
     main()
 
@@ -14,7 +14,7 @@ def animate() -> None:
 def tools() -> None:
     """The `portrait-anim` command."""
     _end_quietly_on_interrupt()
-    from .tools import main
+    from .commands.tools import main
 
     main()
 

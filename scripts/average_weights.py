@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from portrait_anim import weights
 from portrait_anim.errors import InputError, PortraitAnimError
+from portrait_anim.networks import weights
 
 
 def set_to_mean(network: nn.Module, others: list[nn.Module]) -> None:

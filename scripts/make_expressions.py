@@ -1,10 +1,10 @@
-"""Learn what expressions do to a face, for the built-in motions: shards -> portrait_anim/data/expressions.npz.
+"""Learn what expressions do to a face, for the built-in motions: shards -> portrait_anim/geometry/data/expressions.npz.
 
 python scripts/make_expressions.py SHARDS
 
 For every frame of the training people the landmarks, with the head's pose taken out, are compared with the person's
 own median face. Linear regression explains that difference by a few features (how far the mouth is open, how wide it
-is, ...; see portrait_anim.expressions.features): what belongs to one feature, over all people, is its expression.
+is, ...; see portrait_anim.geometry.expressions.features): what belongs to one feature, over all people, is its expression.
 """
 
 import sys
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from portrait_anim.anatomy import EYES_AND_BROWS
-from portrait_anim.expressions import FEATURES, MIRRORED, features
-from portrait_anim.mesh import FLIP, MEAN_FACE
-from portrait_anim.pose import canonical, estimate_poses
-from portrait_anim.prepare import load_shards
+from portrait_anim.geometry.anatomy import EYES_AND_BROWS
+from portrait_anim.geometry.expressions import FEATURES, MIRRORED, features
+from portrait_anim.geometry.mesh import FLIP, MEAN_FACE
+from portrait_anim.geometry.pose import canonical, estimate_poses
+from portrait_anim.training.prepare import load_shards
 
 MAX_TURN = 25.0  # degrees: landmarks of the far side are guesses beyond
 
@@ -59,7 +59,7 @@ def main(shards: str) -> None:
     print(f"{len(y)} frames, {explained:.0%} of the variance explained")
     for name, deviation, share in zip(FEATURES, scale, trust):
         print(f"  {name:8} standard deviation {deviation:.4f} face heights, {share:.0%} of all its variance")
-    out = Path(__file__).parent.parent / "portrait_anim" / "data" / "expressions.npz"
+    out = Path(__file__).parent.parent / "portrait_anim" / "geometry" / "data" / "expressions.npz"
     np.savez_compressed(
         out, rest=rest.astype(np.float16), expressions=expressions.astype(np.float16), trust=trust.astype(np.float16)
     )

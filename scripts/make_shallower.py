@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from portrait_anim import weights
 from portrait_anim.errors import PortraitAnimError, UsageError
-from portrait_anim.networks import Generator
+from portrait_anim.networks import weights
+from portrait_anim.networks.networks import Generator
 
 
 def shallower(generator: Generator, middle: list[int], last: list[int]) -> Generator:

@@ -55,7 +55,7 @@ def assert_refused(done: subprocess.CompletedProcess, code: int, *words: str, fo
 
 def read_frames(path: Path) -> np.ndarray:
     """All frames of a video, (T, H, W, 3) uint8 RGB."""
-    from portrait_anim.video import FrameReader
+    from portrait_anim.media.reading import FrameReader
 
     with FrameReader(path) as reader:
         return np.stack(list(reader))
@@ -63,8 +63,8 @@ def read_frames(path: Path) -> np.ndarray:
 
 def track(path: Path):
     """The MotionTrack of a video."""
-    from portrait_anim.following import track_video
-    from portrait_anim.video import FrameReader
+    from portrait_anim.landmarks.following import track_video
+    from portrait_anim.media.reading import FrameReader
 
     with FrameReader(path, max_side=640) as reader:
         *_, result = track_video(reader, reader.fps, str(path))
@@ -101,7 +101,7 @@ def short_clip(tmp_path_factory) -> Path:
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = 25) -> None:
-    from portrait_anim.encode import VideoWriter
+    from portrait_anim.media.writing import VideoWriter
 
     with VideoWriter(path, frames.shape[2:0:-1], fps) as writer:
         for frame in frames:

@@ -75,10 +75,10 @@ def make_media(folder: Path) -> None:
         subprocess.run([*start, *options.split(), str(folder / name)], check=False, timeout=400, stderr=-3)
     frame = np.zeros((4, 4, 3), np.uint8)
     Image.fromarray(frame).save(folder / "tiny.png")
-    from portrait_anim import weights
-    from portrait_anim.person import Person
-    from portrait_anim.portrait import Portrait
-    from portrait_anim.provenance import Marking
+    from portrait_anim.networks import weights
+    from portrait_anim.painting.person import Person
+    from portrait_anim.portrait.portrait import Portrait
+    from portrait_anim.provenance.marks import Marking
 
     Person.of([Portrait.load(folder / "a.png")], _painter()).save(folder / "person.safetensors")
     (folder / "weights.safetensors").write_bytes(weights.find_default().read_bytes())
@@ -123,7 +123,7 @@ _ANIMATOR = []
 def animate(folder: Path, photo=ASTRONAUT, driver=CLIP, **options):
     """The whole way, with one Animator for all cases, into folder/out."""
     from portrait_anim import Animator
-    from portrait_anim.video import probe
+    from portrait_anim.media.reading import probe
 
     if not _ANIMATOR:
         _ANIMATOR.append(Animator())
@@ -309,7 +309,7 @@ def packed(header: dict, body: bytes) -> bytes:
 @kind
 def weights(rng, media, folder):
     """Weights files: damaged, hostile headers, wrong shapes, missing and unknown keys, NaN, wrong hash in the name."""
-    from portrait_anim.weights import KEY, load
+    from portrait_anim.networks.weights import KEY, load
 
     data = (media / "weights.safetensors").read_bytes()
     header, body = unpacked(data)
@@ -356,7 +356,7 @@ def weights(rng, media, folder):
 
 @functools.cache
 def _painter():
-    from portrait_anim.painter import Painter
+    from portrait_anim.painting.painter import Painter
 
     return Painter(device="cpu", precision="fp32")
 
@@ -364,7 +364,7 @@ def _painter():
 @kind
 def person(rng, media, folder):
     """Person files: damaged, hostile headers, wrong shapes, missing and unknown keys, other numbers."""
-    from portrait_anim.person import KEY, Person
+    from portrait_anim.painting.person import KEY, Person
 
     data = (media / "person.safetensors").read_bytes()
     header, body = unpacked(data)
@@ -394,7 +394,7 @@ def person(rng, media, folder):
 @kind
 def jobs(rng, media, folder):
     """Lists of jobs: damaged, and cells that are of no type or all of them."""
-    from portrait_anim.batch import _COLUMNS, read_jobs
+    from portrait_anim.batch.run import _COLUMNS, read_jobs
 
     names = ["images", "driver", *rng.choice(sorted(_COLUMNS), 3).tolist()]
     odd = ["", " ", "x", "-1", "1e999", "nan", "9" * 5000, "yes", "{portrait}", "{", "a\0b", "/", "..", None, True, 0.5,
@@ -438,7 +438,7 @@ def options(rng, media, folder):
 @kind
 def signed(rng, media, folder):
     """Damaged outputs before `verify`, which must never call them intact."""
-    from portrait_anim.verify import verify
+    from portrait_anim.provenance.verify import verify
 
     source = media / f"signed-{rng.choice(['a.mp4', 'a.gif', 'a.png'])}"
     path = folder / source.name
@@ -456,7 +456,7 @@ def signed(rng, media, folder):
 
 
 def frames(path: Path) -> np.ndarray:
-    from portrait_anim.video import FrameReader
+    from portrait_anim.media.reading import FrameReader
 
     return np.stack(list(FrameReader(path)))
 
@@ -464,7 +464,7 @@ def frames(path: Path) -> np.ndarray:
 @kind
 def shard(rng, media, folder):
     """Training shards with wrong arrays, or an array of pickled objects."""
-    from portrait_anim.prepare import load_shard
+    from portrait_anim.training.prepare import load_shard
 
     header = {"format": 1, "group": "a", "video": "v"}
     arrays = {
@@ -495,8 +495,8 @@ def shard(rng, media, folder):
 @kind
 def motion(rng, media, folder):
     """Saved motions: damaged, arrays missing, of objects, NaN, or of other shapes."""
-    from portrait_anim.following import MotionTrack
-    from portrait_anim.motion_file import load_motion, save_motion
+    from portrait_anim.landmarks.following import MotionTrack
+    from portrait_anim.motion.file import load_motion, save_motion
 
     points = rng.normal(100, 30, (3, 478, 3)).astype(np.float32)
     path = folder / "m.npz"
@@ -522,8 +522,8 @@ def motion(rng, media, folder):
 @kind
 def certificate(rng, media, folder):
     """Certificates and keys that are damaged or no such thing."""
-    from portrait_anim import signing
-    from portrait_anim.provenance import Marking
+    from portrait_anim.provenance import signing
+    from portrait_anim.provenance.marks import Marking
 
     text = signing._make().encode()
     cut = text.index(signing._BEGIN.encode())

@@ -22,10 +22,10 @@ from conftest import (
 )
 from PIL import Image
 
-from portrait_anim.mesh import MEAN_FACE, openness
-from portrait_anim.portrait import Portrait, fit_size, load_photo
-from portrait_anim.pose import estimate_poses
-from portrait_anim.video import probe
+from portrait_anim.geometry.mesh import MEAN_FACE, openness
+from portrait_anim.geometry.pose import estimate_poses
+from portrait_anim.media.reading import probe
+from portrait_anim.portrait.portrait import Portrait, fit_size, load_photo
 
 
 def yaw(landmarks: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ def test_outside_the_moving_region_every_frame_is_the_photo(bundled):
 
 def test_there_is_no_seam_around_the_moving_region():
     """Before the encoder: the region's border is exactly the photo, in a frame with a large turn."""
-    from portrait_anim.compose import compose_frame
+    from portrait_anim.painting.compose import compose_frame
 
     portrait = Portrait.load(MONA_LISA)
     x0, y0, x1, y1 = portrait.region.box
@@ -158,7 +158,8 @@ def test_no_strength_is_no_motion_and_absolute_differs_from_relative(tmp_path, s
 
 
 def test_without_weights_it_is_the_warp_and_says_so(tmp_path, short_clip, monkeypatch):
-    from portrait_anim import Animator, weights
+    from portrait_anim import Animator
+    from portrait_anim.networks import weights
 
     monkeypatch.setattr(weights, "find_default", lambda: None)
     result = Animator().animate([ASTRONAUT], short_clip, tmp_path / "warp.mp4", max_size=256)
@@ -218,7 +219,7 @@ def test_a_large_photo_is_bounded_and_a_small_face_in_it_is_found():
     wide = np.full((3000, 4000, 3), 90, np.uint8)
     wide[1200 : 1200 + 512, 1700 : 1700 + 512] = photo
     assert fit_size(wide, 1280).shape == (960, 1280, 3)
-    from portrait_anim.tracking import find_faces
+    from portrait_anim.landmarks.tracking import find_faces
 
     faces = find_faces(wide)  # 90 of 4000 px: MediaPipe alone finds nothing
     assert len(faces) == 1

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from conftest import ASTRONAUT, CLIP, assert_refused, run_animate, start_python, until, write_video
 
-from portrait_anim import Animator, InputError, PortraitAnimError, UsageError, reading
-from portrait_anim import aside as module
-from portrait_anim.aside import aside
-from portrait_anim.options import Options
-from portrait_anim.reading import Reader
+from portrait_anim import Animator, InputError, PortraitAnimError, UsageError
+from portrait_anim.animation import inputs as reading
+from portrait_anim.animation.inputs import Reader
+from portrait_anim.animation.options import Options
+from portrait_anim.system import helper_process as module
+from portrait_anim.system.helper_process import aside
 
 
 def both_ways(images, driver, **options):

@@ -15,9 +15,9 @@ import pytest
 from conftest import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_frames, start_python, until, write_video
 
 from portrait_anim import InputError
-from portrait_anim.batch import read_jobs, run_batch
-from portrait_anim.jobs import Job
-from portrait_anim.workers import _Queue
+from portrait_anim.batch.jobs import Job
+from portrait_anim.batch.run import read_jobs, run_batch
+from portrait_anim.batch.workers import _Queue
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def clip(tmp_path_factory):
 
 
 def run_tool(*arguments, cwd, timeout=PATIENCE) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "portrait_anim.tools", *map(str, arguments)]
+    command = [sys.executable, "-m", "portrait_anim.commands.tools", *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "200", "TERM": "dumb"}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment)
 
@@ -183,7 +183,7 @@ def test_a_job_whose_worker_is_killed_is_tried_again(tmp_path):
 def test_a_job_that_always_loses_its_worker_fails_alone():
     from concurrent.futures import Future
 
-    from portrait_anim.workers import WorkerLost, distribute
+    from portrait_anim.batch.workers import WorkerLost, distribute
 
     class Doomed:
         def submit(self, job):
@@ -208,7 +208,7 @@ def test_a_job_that_always_loses_its_worker_fails_alone():
 
 def test_ctrl_c_ends_the_workers_and_leaves_nothing_unfinished(tmp_path):
     write_csv(tmp_path / "jobs.csv", dict(images=MONA_LISA, driver=CLIP, output="out/x.mp4"))
-    process = start_python("-m", "portrait_anim.tools", "batch", "jobs.csv", "--workers", "1", cwd=tmp_path)
+    process = start_python("-m", "portrait_anim.commands.tools", "batch", "jobs.csv", "--workers", "1", cwd=tmp_path)
     until(lambda: list(tmp_path.glob("out/.x.partial-*")), process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)

@@ -13,10 +13,10 @@ from conftest import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_
 from test_batch import run_tool
 
 from portrait_anim import Animator, UsageError, __version__
-from portrait_anim.checks import portrait_warnings
-from portrait_anim.console import Display, duration
-from portrait_anim.mesh import MEAN_FACE
-from portrait_anim.portrait import Portrait, load_photo
+from portrait_anim.commands.console import Display, duration
+from portrait_anim.geometry.mesh import MEAN_FACE
+from portrait_anim.portrait.checks import portrait_warnings
+from portrait_anim.portrait.portrait import Portrait, load_photo
 
 # ---------------------------------------------------------------- help and completion
 
@@ -55,7 +55,7 @@ def test_version(tmp_path, run):
     assert (done.returncode, done.stdout) == (0, f"portrait-anim {__version__}\n")
 
 
-@pytest.mark.parametrize("module, words", [("portrait_anim", "--dri"), ("portrait_anim.tools", "d")])
+@pytest.mark.parametrize("module, words", [("portrait_anim", "--dri"), ("portrait_anim.commands.tools", "d")])
 def test_shell_completion(tmp_path, module, words):
     """What bash asks the command while one types."""
     code = f"import sys; sys.argv = ['x']; from {module}{'.cli' * (module == 'portrait_anim')} import main; main()"
@@ -109,7 +109,7 @@ def test_doctor_finds_everything_in_order_and_says_how_fast(tmp_path):
 
 
 def test_doctor_finds_damaged_weights(tmp_path):
-    from portrait_anim.weights import find_default
+    from portrait_anim.networks.weights import find_default
 
     data = bytearray(find_default().read_bytes())
     data[-100] ^= 1
@@ -122,7 +122,7 @@ def test_doctor_finds_damaged_weights(tmp_path):
 def test_threads_is_the_number_of_frames_made_at_the_same_time(tmp_path, short_clip, monkeypatch):
     import threading
 
-    from portrait_anim import compose
+    from portrait_anim.painting import compose
 
     busy, most, lock, real = 0, [], threading.Lock(), compose.compose_frame
 
@@ -150,7 +150,8 @@ def test_threads_is_the_number_of_frames_made_at_the_same_time(tmp_path, short_c
 
 
 def test_time_is_told_early_and_then_updated(capsys, monkeypatch):
-    from portrait_anim import Progress, console
+    from portrait_anim import Progress
+    from portrait_anim.commands import console
 
     now = [100.0]
     monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now[0]))
@@ -229,7 +230,7 @@ def test_turned_heads(axis, degrees, word):
 
 
 def test_closed_eyes(face):
-    from portrait_anim.mesh import LEFT_EYE, RIGHT_EYE
+    from portrait_anim.geometry.mesh import LEFT_EYE, RIGHT_EYE
 
     photo, landmarks = face[0], face[1].copy()
     assert not portrait_warnings("x", photo, landmarks)

@@ -23,7 +23,8 @@ import pytest
 import typer
 from conftest import ASTRONAUT, CLIP, MONA_LISA, read_frames, save_image, track, write_video
 
-from portrait_anim import cli, tools
+from portrait_anim.commands import animate as cli
+from portrait_anim.commands import tools
 from portrait_anim.errors import PortraitAnimError
 
 ROOT = Path(__file__).parent.parent
@@ -84,7 +85,7 @@ def sandbox(template, tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "here"
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("portrait_anim.drivers.DEFAULT_FPS", Fraction(5))  # built-in motions: fewer frames, too
+    monkeypatch.setattr("portrait_anim.motion.drivers.DEFAULT_FPS", Fraction(5))  # built-in motions: fewer frames, too
     return folder
 
 
@@ -172,7 +173,7 @@ def test_python_runs(block, sandbox, capsys):
 @pytest.mark.parametrize("block", blocks("sh", "dry"))
 def test_long_commands_are_understood(block):
     for words in commands(block):
-        if "-m" in words and words[words.index("-m") + 1] == "portrait_anim.tools":  # torchrun, python
+        if "-m" in words and words[words.index("-m") + 1] == "portrait_anim.commands.tools":  # torchrun, python
             words = ["portrait-anim", *words[words.index("-m") + 2 :]]
         name, *arguments = words
         command = typer.main.get_command(APPS[name])

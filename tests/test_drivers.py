@@ -10,13 +10,15 @@ import pytest
 from conftest import ASTRONAUT, CLIP, MONA_LISA, assert_refused, read_frames, run_animate, write_video
 from PIL import Image
 
-from portrait_anim import Animator, motions, tracking
-from portrait_anim.drivers import kind_of, load_driver
+from portrait_anim import Animator
 from portrait_anim.errors import InputError, UsageError
-from portrait_anim.expressions import FEATURES, features
-from portrait_anim.mesh import MEAN_FACE, face_height, openness
-from portrait_anim.motion_file import load_motion, save_motion
-from portrait_anim.pose import canonical, estimate_poses, euler_angles
+from portrait_anim.geometry.expressions import FEATURES, features
+from portrait_anim.geometry.mesh import MEAN_FACE, face_height, openness
+from portrait_anim.geometry.pose import canonical, estimate_poses, euler_angles
+from portrait_anim.landmarks import tracking
+from portrait_anim.motion import builtin as motions
+from portrait_anim.motion.drivers import kind_of, load_driver
+from portrait_anim.motion.file import load_motion, save_motion
 
 
 def amounts(landmarks: np.ndarray) -> dict[str, np.ndarray]:
@@ -226,7 +228,7 @@ def test_a_camera_is_recorded_until_the_end(monkeypatch):
     """A capture that gives the clip's frames at an uneven pace, by a clock of its own, stands for the camera."""
     import cv2
 
-    from portrait_anim import drivers
+    from portrait_anim.motion import drivers
 
     frames, now = read_frames(CLIP)[::2], [100.0]
 
@@ -268,8 +270,8 @@ def test_a_cut_is_found_reported_and_eased_over(tmp_path):
     driver = load_driver(tmp_path / "cut.mp4")
     assert driver.track.cuts == (30,), driver.track.cuts
     assert any("cut at frame 30" in w for w in driver.warnings)
-    from portrait_anim.motion import Retargeter
-    from portrait_anim.timeline import Timeline
+    from portrait_anim.motion.retarget import Retargeter
+    from portrait_anim.motion.timeline import Timeline
 
     portrait = MEAN_FACE * 120 + [128, 110, 0]
     targets = Retargeter(driver.track, portrait)
@@ -292,8 +294,8 @@ def test_a_face_that_returns_elsewhere_is_found_again(tmp_path):
 
 
 def test_a_filmed_still_face_hardly_changes_its_size():
-    from portrait_anim.following import MotionTrack, track_video
-    from portrait_anim.motion import Retargeter
+    from portrait_anim.landmarks.following import MotionTrack, track_video
+    from portrait_anim.motion.retarget import Retargeter
 
     rng = np.random.default_rng(0)
     image = np.asarray(Image.open(ASTRONAUT)).astype(float)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ASTRONAUT, CLIP, PATIENCE, assert_refused, read_frames, run_animate, start_python, until
 
-from portrait_anim.verify import verify
+from portrait_anim.provenance.verify import verify
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts, signals and /proc of Linux")
 
@@ -126,7 +126,7 @@ def test_ctrl_c_while_the_command_is_imported_shows_no_traceback(tmp_path, comma
 
 LOST = """
 import os, signal, time
-from portrait_anim.signals import raise_on
+from portrait_anim.system.signals import raise_on
 
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
@@ -232,7 +232,7 @@ def test_two_runs_at_once_on_one_output(tmp_path, short_clip, name, force):
 FRAMES = """
 import sys
 import numpy as np
-from portrait_anim import animator
+from portrait_anim.animation import animator
 kept = []
 class Keeper:
     def __init__(self, *_): self.warnings = []
@@ -318,7 +318,7 @@ def test_the_watch_sees_what_it_should(tmp_path):
 
 def test_a_whole_run_connects_to_nothing_and_loads_no_pickle(tmp_path, short_clip):
     run = ["-m", "portrait_anim", ASTRONAUT, "-d", short_clip, "-o", "x.mp4", "--max-size", "128"]
-    for arguments in (run, ["-m", "portrait_anim.tools", "verify", "x.mp4"]):
+    for arguments in (run, ["-m", "portrait_anim.commands.tools", "verify", "x.mp4"]):
         done, seen = watched(tmp_path, *arguments)
         assert done.returncode == 0 and "manifest" not in done.stderr, done.stderr
         assert {event for event, _ in seen} <= {"program", "numba", "aside"}, seen
@@ -331,7 +331,7 @@ def test_a_whole_run_connects_to_nothing_and_loads_no_pickle(tmp_path, short_cli
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to see native code and ffmpeg, too")
 def test_no_process_of_a_run_opens_an_internet_socket(tmp_path, short_clip):
     run = ["-m", "portrait_anim", ASTRONAUT, "-d", short_clip, "-o", "x.mp4", "--max-size", "128"]
-    for command in (run, ["-m", "portrait_anim.tools", "verify", "x.mp4"]):
+    for command in (run, ["-m", "portrait_anim.commands.tools", "verify", "x.mp4"]):
         trace = ["strace", "-f", "-qq", "-e", "trace=socket,connect,sendto", "-o", tmp_path / "trace", sys.executable]
         done = subprocess.run([*trace, *command], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
         if "ptrace" in done.stderr and "not permitted" in done.stderr:

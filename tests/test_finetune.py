@@ -8,16 +8,16 @@ import pytest
 import torch
 from conftest import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_frames, run_animate, start_python, track
 
-from portrait_anim import weights
-from portrait_anim.finetune import FinetuneConfig, ended_by_interrupt, finetune
-from portrait_anim.losses import LossWeights
-from portrait_anim.mesh import face_height, openness
-from portrait_anim.networks import Discriminator, Embedder, Generator, ModelConfig
-from portrait_anim.painter import Painter
-from portrait_anim.portrait import Portrait
-from portrait_anim.reposing import repose
-from portrait_anim.shots import Shots, ShotsConfig
-from portrait_anim.source_video import choose_frames, portraits_of_video
+from portrait_anim.geometry.mesh import face_height, openness
+from portrait_anim.networks import weights
+from portrait_anim.networks.networks import Discriminator, Embedder, Generator, ModelConfig
+from portrait_anim.painting.painter import Painter
+from portrait_anim.portrait.portrait import Portrait
+from portrait_anim.portrait.source_video import choose_frames, portraits_of_video
+from portrait_anim.training.finetune import FinetuneConfig, ended_by_interrupt, finetune
+from portrait_anim.training.losses import LossWeights
+from portrait_anim.training.pairs import Shots, ShotsConfig
+from portrait_anim.training.reposing import repose
 
 TINY = ModelConfig(
     widths=(16, 24, 32), embedding=16, middle=1, embedder_widths=(8, 12, 16), critic_widths=(16, 24, 32),

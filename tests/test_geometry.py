@@ -5,12 +5,13 @@ import pytest
 import torch
 from conftest import ASTRONAUT, MONA_LISA
 
-from portrait_anim import losses, mesh
-from portrait_anim.compose import compose_frame, paint_box, window
-from portrait_anim.mesh import EDGES, FLIP, LABELS, MEAN_FACE, RING, TRIANGLES, HeadMesh
-from portrait_anim.networks import Painting
-from portrait_anim.portrait import Portrait
-from portrait_anim.warp import CROP, View, Warper, condition
+from portrait_anim.geometry import mesh
+from portrait_anim.geometry.mesh import EDGES, FLIP, LABELS, MEAN_FACE, RING, TRIANGLES, HeadMesh
+from portrait_anim.geometry.warp import CROP, View, Warper, condition
+from portrait_anim.networks.networks import Painting
+from portrait_anim.painting.compose import compose_frame, paint_box, window
+from portrait_anim.portrait.portrait import Portrait
+from portrait_anim.training import losses
 
 
 @pytest.fixture(scope="module")

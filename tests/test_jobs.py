@@ -13,7 +13,7 @@ import pytest
 from conftest import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_frames, run_animate, write_video
 
 from portrait_anim import Animator, InputError, UsageError
-from portrait_anim.jobs import Job, by_driver, expand, is_whole, run_jobs
+from portrait_anim.batch.jobs import Job, by_driver, expand, is_whole, run_jobs
 
 FIELDS = set("images driver output frames fps size timings warnings skipped error exit_code".split())
 
@@ -73,8 +73,8 @@ def test_equal_names_of_different_folders_are_noticed():
 
 
 def test_every_portrait_is_read_once_and_every_driver_tracked_once(tmp_path, clips, monkeypatch):
-    from portrait_anim import drivers as module
-    from portrait_anim.portrait import Portrait
+    from portrait_anim.motion import drivers as module
+    from portrait_anim.portrait.portrait import Portrait
 
     read, tracked = [], []
     load, track = Portrait.load.__func__, module.track_video

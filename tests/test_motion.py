@@ -7,13 +7,13 @@ import pytest
 from conftest import CLIP, track
 
 from portrait_anim.errors import InputError, UsageError
-from portrait_anim.following import MotionTrack, fill_gaps, track_video
-from portrait_anim.mesh import INNER_LIPS, MEAN_FACE, face_height, openness
-from portrait_anim.motion import MotionOptions, Retargeter
-from portrait_anim.pose import estimate_poses
-from portrait_anim.shape_model import POINTS_68, fit_68
-from portrait_anim.smoothing import one_euro, soft_limit
-from portrait_anim.tracking import FaceAlignmentTracker
+from portrait_anim.geometry.mesh import INNER_LIPS, MEAN_FACE, face_height, openness
+from portrait_anim.geometry.pose import estimate_poses
+from portrait_anim.geometry.shape_model import POINTS_68, fit_68
+from portrait_anim.geometry.smoothing import one_euro, soft_limit
+from portrait_anim.landmarks.following import MotionTrack, fill_gaps, track_video
+from portrait_anim.landmarks.tracking import FaceAlignmentTracker
+from portrait_anim.motion.retarget import MotionOptions, Retargeter
 
 PORTRAIT = MEAN_FACE * 120 + [128, 110, 0]
 

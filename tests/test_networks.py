@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from portrait_anim.errors import UsageError
-from portrait_anim.networks import (
+from portrait_anim.networks.networks import (
     Discriminator,
     Embedder,
     Generator,

@@ -8,11 +8,11 @@ import pytest
 from conftest import ASTRONAUT, CLIP, assert_refused, read_frames, run_animate, write_video
 
 from portrait_anim import Animator, OutputError, UsageError
-from portrait_anim.jobs import expand
-from portrait_anim.mesh import MEAN_FACE
-from portrait_anim.outputs import check_preview, preview_of
-from portrait_anim.overlays import choose_frames, contact_sheet, draw_mesh
-from portrait_anim.portrait import Portrait
+from portrait_anim.animation.overlays import choose_frames, contact_sheet, draw_mesh
+from portrait_anim.batch.jobs import expand
+from portrait_anim.geometry.mesh import MEAN_FACE
+from portrait_anim.portrait.portrait import Portrait
+from portrait_anim.system.files import check_preview, preview_of
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from portrait_anim import perceptual
 from portrait_anim.errors import InputError
-from portrait_anim.perceptual import (
+from portrait_anim.networks import perceptual
+from portrait_anim.networks.perceptual import (
     CHIP_LANDMARKS,
     CHIP_POINTS,
     FaceNet,

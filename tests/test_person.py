@@ -11,14 +11,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_finetune import tiny as tiny  # a fixture
 
-from portrait_anim import Animator, weights
-from portrait_anim import person as person_file
-from portrait_anim.batch import read_jobs
+from portrait_anim import Animator
+from portrait_anim.batch.jobs import expand
+from portrait_anim.batch.run import read_jobs
 from portrait_anim.errors import InputError, UsageError
-from portrait_anim.jobs import expand
-from portrait_anim.painter import Painter
-from portrait_anim.person import Person
-from portrait_anim.portrait import Portrait
+from portrait_anim.networks import weights
+from portrait_anim.painting import person as person_file
+from portrait_anim.painting.painter import Painter
+from portrait_anim.painting.person import Person
+from portrait_anim.portrait.portrait import Portrait
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +47,9 @@ def test_what_is_saved_is_loaded(saved, painter):
 
 
 def test_a_tuned_person_gives_the_same_video_from_its_file(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("portrait_anim.finetune.AUTO_STEPS", 24)
-    monkeypatch.setattr("portrait_anim.finetune.AUTO_SECONDS", 300.0)
-    monkeypatch.setattr("portrait_anim.people.AUTO_PHOTOS", 1)
+    monkeypatch.setattr("portrait_anim.training.finetune.AUTO_STEPS", 24)
+    monkeypatch.setattr("portrait_anim.training.finetune.AUTO_SECONDS", 300.0)
+    monkeypatch.setattr("portrait_anim.animation.people.AUTO_PHOTOS", 1)
     path, options = tmp_path / "mona.safetensors", {"end": 0.2, "max_size": 256}
     result = Animator().animate([MONA_LISA], CLIP, tmp_path / "a.mp4", save_person=path, **options)
     assert not any("Fine-tuning" in warning for warning in result.warnings)

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from conftest import ASTRONAUT, CLIP, read_frames, run_animate, save_image
 
-from portrait_anim.compose import compose_frame, paint_box
-from portrait_anim.mesh import OUTER_LIPS
-from portrait_anim.portrait import Portrait, check_photos
-from portrait_anim.verify import verify
-from portrait_anim.warp import condition
+from portrait_anim.geometry.mesh import OUTER_LIPS
+from portrait_anim.geometry.warp import condition
+from portrait_anim.painting.compose import compose_frame, paint_box
+from portrait_anim.portrait.portrait import Portrait, check_photos
+from portrait_anim.provenance.verify import verify
 
 CLOSED, OPEN, WIDE = 111, 27, 37  # frames of the bundled clip, by its mouth
 

@@ -14,16 +14,17 @@ from conftest import ASTRONAUT, CLIP, PATIENCE, assert_refused, read_frames, run
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from portrait_anim import Animator, signing
+from portrait_anim import Animator
 from portrait_anim.errors import InputError, UsageError
-from portrait_anim.provenance import OFFLINE, SOURCE_TYPE, Marking
-from portrait_anim.verify import verify
+from portrait_anim.provenance import signing
+from portrait_anim.provenance.marks import OFFLINE, SOURCE_TYPE, Marking
+from portrait_anim.provenance.verify import verify
 
 FORMATS = ["a.mp4", "a.mov", "a.m4v", "a.gif", "a.webm", "a_%02d.png"]
 
 
 def run_verify(*arguments, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "portrait_anim.tools", "verify", *map(str, arguments)]
+    command = [sys.executable, "-m", "portrait_anim.commands.tools", "verify", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
@@ -253,7 +254,7 @@ def test_a_self_signed_certificate_is_refused_with_the_reason_of_c2pa(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
 def test_own_key_is_private_and_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    code = "from portrait_anim.signing import own_identity as f; print(hash(f().key.strip()))"
+    code = "from portrait_anim.provenance.signing import own_identity as f; print(hash(f().key.strip()))"
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     start = lambda: subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
     answers = {process.communicate(timeout=PATIENCE)[0] for process in [start() for _ in range(6)]}

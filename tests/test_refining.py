@@ -6,10 +6,10 @@ import pytest
 from conftest import ASTRONAUT, MONA_LISA
 from PIL import Image
 
-from portrait_anim.mesh import OUTER_LIPS, mirrored_landmarks
-from portrait_anim.portrait import Portrait, cut_square, head_square
-from portrait_anim.refining import Refiner
-from portrait_anim.tracking import MediaPipeTracker
+from portrait_anim.geometry.mesh import OUTER_LIPS, mirrored_landmarks
+from portrait_anim.landmarks.refining import Refiner
+from portrait_anim.landmarks.tracking import MediaPipeTracker
+from portrait_anim.portrait.portrait import Portrait, cut_square, head_square
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,17 @@ import pytest
 import torch
 from conftest import CLIP, MONA_LISA, PATIENCE, track
 
-from portrait_anim import anatomy, inference, kernels, mesh
-from portrait_anim.compose import compose_frame, paint_box, window
-from portrait_anim.encode import yuv420
-from portrait_anim.inference import PersonGenerator
-from portrait_anim.motion import Retargeter
-from portrait_anim.networks import Generator, ModelConfig, Painting
-from portrait_anim.painter import Painter
-from portrait_anim.portrait import Portrait
-from portrait_anim.warp import CROP, UNSEEN, condition
-from portrait_anim.weights import load
+from portrait_anim.geometry import anatomy, kernels, mesh
+from portrait_anim.geometry.warp import CROP, UNSEEN, condition
+from portrait_anim.media.writing import yuv420
+from portrait_anim.motion.retarget import Retargeter
+from portrait_anim.networks import inference
+from portrait_anim.networks.inference import PersonGenerator
+from portrait_anim.networks.networks import Generator, ModelConfig, Painting
+from portrait_anim.networks.weights import load
+from portrait_anim.painting.compose import compose_frame, paint_box, window
+from portrait_anim.painting.painter import Painter
+from portrait_anim.portrait.portrait import Portrait
 
 BOX = (48, 32, 240, 208)
 
@@ -275,7 +276,7 @@ def test_kernels_work_where_no_cache_can_be_written():
     code = """
 import numpy as np, numba.core.caching as caching
 caching.FunctionCache._impl_class._locator_classes = []
-from portrait_anim import kernels
+from portrait_anim.geometry import kernels
 flow = np.zeros((3, 3, 2), np.float32)
 kernels.add_flow(np.ones((2, 2, 2), np.float32), np.full((2, 2), 0.5, np.float32), (1, 1), flow)
 assert flow.sum() == 4, flow

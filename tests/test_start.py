@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from conftest import ASTRONAUT, CLIP, write_video
 
-from portrait_anim import Animator, InputError, following, reading, video
-from portrait_anim.threads import no_garbage
-from portrait_anim.tracking import quiet_stderr
+from portrait_anim import Animator, InputError
+from portrait_anim.animation import inputs as reading
+from portrait_anim.landmarks import following
+from portrait_anim.landmarks.tracking import quiet_stderr
+from portrait_anim.media import reading as video
+from portrait_anim.system.threads import no_garbage
 
 
 @pytest.fixture
@@ -80,9 +83,9 @@ def test_a_video_is_looked_into_once_until_it_changes(tmp_path, monkeypatch):
 def test_tracking_needs_no_matplotlib_and_leaves_it_to_others():
     code = f"""
 import sys
-from portrait_anim.layers import matte
-from portrait_anim.portrait import load_photo
-from portrait_anim.tracking import find_faces
+from portrait_anim.portrait.layers import matte
+from portrait_anim.portrait.portrait import load_photo
+from portrait_anim.landmarks.tracking import find_faces
 photo = load_photo({str(ASTRONAUT)!r})
 assert len(find_faces(photo)) == 1 and matte(photo).max() == 1
 assert not [name for name in sys.modules if name.startswith("matplotlib")]

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from conftest import ASTRONAUT, CLIP, assert_refused, read_frames, run_animate, track
 
-from portrait_anim.anatomy import _areas as areas
-from portrait_anim.anatomy import fit, unfold
 from portrait_anim.errors import UsageError
-from portrait_anim.following import MotionTrack
-from portrait_anim.mesh import MEAN_FACE, openness
-from portrait_anim.motion import MotionOptions, Retargeter
-from portrait_anim.pose import estimate_poses, euler_angles, from_euler
-from portrait_anim.smoothing import Eased
-from portrait_anim.timeline import Timeline
-from portrait_anim.video import probe
+from portrait_anim.geometry.anatomy import _areas as areas
+from portrait_anim.geometry.anatomy import fit, unfold
+from portrait_anim.geometry.mesh import MEAN_FACE, openness
+from portrait_anim.geometry.pose import estimate_poses, euler_angles, from_euler
+from portrait_anim.geometry.smoothing import Eased
+from portrait_anim.landmarks.following import MotionTrack
+from portrait_anim.media.reading import probe
+from portrait_anim.motion.retarget import MotionOptions, Retargeter
+from portrait_anim.motion.timeline import Timeline
 
 PORTRAIT = MEAN_FACE * 120 + [128, 110, 0]
 
@@ -150,7 +150,7 @@ def test_offsets_that_would_fold_are_made_smaller():
 
 def test_a_smile_survives_a_nod_and_closed_lips_of_a_clip_close_it(driver):
     """Built-in motions only say what changes; a talking driver's closed lips are closed on any face."""
-    from portrait_anim.motions import make_motion
+    from portrait_anim.motion.builtin import make_motion
 
     smiling = PORTRAIT.copy()
     smiling[[14, 87, 317, 88, 178, 402, 318]] += [0, 9, 0]  # the lower lip: teeth show

@@ -13,18 +13,18 @@ import torch
 from conftest import CLIP, PATIENCE, read_frames, write_video
 
 pytest.importorskip("safetensors")
-from portrait_anim.episodes import EpisodeConfig, Episodes, augment, palette
 from portrait_anim.errors import InputError
-from portrait_anim.losses import jittered
-from portrait_anim.networks import ModelConfig
-from portrait_anim.prepare import is_held_out, load_shard, load_shards
-from portrait_anim.train import TrainConfig, Trainer, meta_train
+from portrait_anim.networks.networks import ModelConfig
+from portrait_anim.training.episodes import EpisodeConfig, Episodes, augment, palette
+from portrait_anim.training.losses import jittered
+from portrait_anim.training.prepare import is_held_out, load_shard, load_shards
+from portrait_anim.training.train import TrainConfig, Trainer, meta_train
 
 TINY = TrainConfig(batch=2, adversarial_after=1, critic_every=1, episodes=EpisodeConfig(crop=64, crops=2))
 
 
 def run_tool(*arguments, cwd: Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "portrait_anim.tools", *map(str, arguments)]
+    command = [sys.executable, "-m", "portrait_anim.commands.tools", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
@@ -335,9 +335,9 @@ def test_two_processes_train_one_model(shards, tmp_path):
     script.write_text(
         "import sys, torch, torch.distributed as dist\n"
         "from pathlib import Path\n"
-        "from portrait_anim.prepare import load_shards\n"
-        "from portrait_anim.train import *\n"
-        "from portrait_anim.episodes import EpisodeConfig\n"
+        "from portrait_anim.training.prepare import load_shards\n"
+        "from portrait_anim.training.train import *\n"
+        "from portrait_anim.training.episodes import EpisodeConfig\n"
         "dist.init_process_group('gloo'); torch.set_num_threads(1)\n"
         "config = TrainConfig(batch=1, adversarial_after=1, episodes=EpisodeConfig(crop=64, crops=1))\n"
         "trainer = meta_train(Path(sys.argv[1]), Path(sys.argv[2]), minutes=0.03, workers=0, config=config)\n"

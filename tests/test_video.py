@@ -11,11 +11,12 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from portrait_anim import encode, video
-from portrait_anim.encode import VideoWriter, check_output
 from portrait_anim.errors import InputError, OutputError, UsageError
-from portrait_anim.outputs import _machine, write_aside
-from portrait_anim.video import FrameReader, probe
+from portrait_anim.media import reading as video
+from portrait_anim.media import writing as encode
+from portrait_anim.media.reading import FrameReader, probe
+from portrait_anim.media.writing import VideoWriter, check_output
+from portrait_anim.system.files import _machine, write_aside
 
 STEP = 3  # luma per frame of numbered clips
 NTSC = Fraction(30000, 1001)

@@ -15,10 +15,10 @@ import pytest
 from conftest import CLIP, MONA_LISA, PATIENCE, start_python, until
 from fastapi.testclient import TestClient
 
-from portrait_anim import web
-from portrait_anim import web_queue as queue
-from portrait_anim.animator import Animator
-from portrait_anim.video import probe
+from portrait_anim.animation.animator import Animator
+from portrait_anim.media.reading import probe
+from portrait_anim.web import app as web
+from portrait_anim.web import queue
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -203,7 +203,7 @@ def test_page_loads_nothing_from_elsewhere(client):
 
 
 def start_server(*arguments, cwd) -> tuple[subprocess.Popen, str]:
-    command = ["-m", "portrait_anim.tools", "serve", "--port", "0", *arguments]
+    command = ["-m", "portrait_anim.commands.tools", "serve", "--port", "0", *arguments]
     process = start_python(*command, cwd=cwd, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": cwd})
     return process, process.stdout.readline().split()[0]
 
@@ -239,7 +239,7 @@ def test_command_refuses_what_cannot_be(server, tmp_path):
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
         (["--max-upload", "0"], "--max-upload 0"),
     ]:
-        command = [sys.executable, "-m", "portrait_anim.tools", "serve", *arguments]
+        command = [sys.executable, "-m", "portrait_anim.commands.tools", "serve", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=tmp_path)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from portrait_anim import weights
 from portrait_anim.errors import InputError, OutputError
-from portrait_anim.networks import Discriminator, Embedder, Generator, ModelConfig
+from portrait_anim.networks import weights
+from portrait_anim.networks.networks import Discriminator, Embedder, Generator, ModelConfig
 
 CONFIG = ModelConfig(widths=(8, 12, 16), embedding=10, middle=1, embedder_widths=(6, 8, 12))
 INFO = {"name": "tiny", "training": "none", "licence": "none"}
@@ -128,7 +128,7 @@ def test_shipped_weights():
 
 
 def test_finding_costs_no_torch():
-    code = "import sys, portrait_anim.weights as w; w.find_default(); print('torch' in sys.modules)"
+    code = "import sys, portrait_anim.networks.weights as w; w.find_default(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -1,0 +1,96 @@
+"""Every option of `Animator.animate`, and so of the `animate` command: its name, its default, what it may be."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import UsageError, unknown
+from ..landmarks.tracking import check_tracker
+from ..motion.drivers import kind_of
+from ..motion.retarget import MotionOptions
+from ..motion.timeline import check_timeline
+from .people import check_finetune
+
+MAX_SHOTS = 32  # frames of a source video
+BACKGROUNDS = ("still", "warp")
+
+
+@dataclass(frozen=True)
+class Options(MotionOptions):
+    """How to animate; the options of the motion itself are those of `MotionOptions`.
+
+    `animate --help` says of each what it does. save_motion, save_person: files to write beside the output. preview:
+    make only a contact sheet of a few frames, OUTPUT.preview.png. finetune: "auto", "off" or seconds. person: a file
+    that save_person wrote before. Photos may be followed by `shots` frames of source_video, or come from it alone.
+    """
+
+    force: bool = False
+    face: int = 1
+    driver_face: int = 1
+    tracker: str = "auto"
+    speed: float = 1.0
+    pingpong: bool = False
+    loop: int = 1
+    save_motion: str | Path | None = None
+    start: float | None = None
+    end: float | None = None
+    fps: float | None = None
+    max_size: int = 1280
+    background: str = "still"
+    audio: bool = True
+    crf: int = 18
+    compare: bool = False
+    preview: bool = False
+    show_mesh: bool = False
+    finetune: str | float = "auto"
+    seed: int = 0
+    save_person: str | Path | None = None
+    person: str | Path | None = None
+    source_video: str | Path | None = None
+    shots: int = 8
+    label: bool = False
+    private: bool = False
+    sign_cert: str | Path | None = None
+    sign_key: str | Path | None = None
+
+    @property
+    def retimed(self) -> bool:
+        """Whether the driver's frames are not simply shown one after the other."""
+        return self.speed != 1 or self.pingpong or self.loop > 1
+
+    def stand_ins(self) -> list[str | Path]:
+        """What photos may be replaced by: the source video or the person file, if given."""
+        return [path for path in (self.source_video, self.person) if path is not None]
+
+    def checked(self, images: list, driver: str | Path) -> "Options":
+        """These options for such inputs, in their final form. Raises UsageError for what cannot be, before any work."""
+        given = [*images, *self.stand_ins()]
+        if not given or any(str(path) == "" for path in (*given, driver)):
+            raise UsageError("A portrait and a driver are needed, and neither name may be empty.")
+        self.check()
+        check_tracker(self.tracker)
+        check_timeline(self.speed, self.loop)
+        if not 16 <= self.max_size <= 8192:
+            raise UsageError(f"--max-size {self.max_size} is out of range; choose 16 to 8192 px.")
+        if not 0 <= self.crf <= 51:
+            raise UsageError(f"--crf {self.crf} is out of range; choose 0 (lossless) to 51 (worst).")
+        if self.background not in BACKGROUNDS:
+            raise unknown("--background", self.background, BACKGROUNDS)
+        if self.face < 1 or self.driver_face < 1:
+            raise UsageError("Faces are counted from 1, the largest.")
+        if self.compare and (self.retimed or kind_of(driver) != "video"):
+            raise UsageError(
+                "--compare needs a video as driver, at its own pace; leave it out, or --speed, --pingpong and --loop."
+            )
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed} is impossible; choose 0 or more.")
+        if not 1 <= self.shots <= MAX_SHOTS:
+            raise UsageError(f"--shots {self.shots} is out of range; choose 1 to {MAX_SHOTS} frames.")
+        finetune = check_finetune(self.finetune)
+        if self.person is not None:
+            if images or self.source_video is not None:
+                raise UsageError("--person stands for the photos it was made of; give either it or photos.")
+            if self.save_person is not None or finetune not in ("auto", "off"):
+                raise UsageError("--person is ready: to fine-tune or to save one, give the photos.")
+        # A single picture's turn of the head is to be reached, not to be added to the portrait's.
+        motion = "absolute" if kind_of(driver) == "image" else self.motion
+        return replace(self, finetune=finetune, only=tuple(self.only), motion=motion)

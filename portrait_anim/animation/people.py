@@ -1,0 +1,96 @@
+"""Who is animated: read from photos, from a video that stands for photos, or from a person file; fine-tuned or not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from ..painting.person import Person
+from ..portrait.checks import portrait_warnings
+from ..system.threads import single_threaded_libraries
+
+if TYPE_CHECKING:
+    from .options import Options
+
+AUTO_PHOTOS = 8  # from which finetune="auto" tunes: so many were measured to gain by it (see the model card)
+TUNE_SECONDS = (5.0, 3600.0)  # what may be asked for
+
+
+@dataclass
+class Portraits:
+    """The photos of one person, the first of them the canvas. left_out: places of files that are there twice."""
+
+    photos: list  # of Portrait
+    warnings: list[str] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
+
+
+def check_finetune(finetune: str | float) -> str | float:
+    """ "auto", "off", or seconds as a number, from what the option says. Raises UsageError."""
+    if finetune in ("auto", "off"):
+        return finetune
+    low, high = TUNE_SECONDS
+    try:
+        seconds = float(finetune)
+    except (TypeError, ValueError):
+        seconds = float("nan")
+    if not low <= seconds <= high:
+        raise UsageError(
+            f"--finetune {str(finetune)[:60]} is not possible; choose auto, off, or {low:g} to {high:g} seconds."
+        )
+    return seconds
+
+
+def read_portraits(
+    images: list[Path], options: "Options", progress: Callable[[str, int, int | None], None]
+) -> Portraits:
+    """The portraits of all photos and of the video's frames, checked against each other. progress gets the stage."""
+    from ..portrait.portrait import Portrait, check_photos
+    from ..portrait.source_video import portraits_of_video
+
+    loaded, names = Portraits([]), list(images)
+    face, read = options.face, (options.max_size, options.background, options.tracker)
+    if images:
+        progress("portrait", 0, len(images))
+    for number, image in enumerate(images):
+        portrait = Portrait.load(image, face if number == 0 else 1, *read)
+        if portrait.n_faces > 1 and (face == 1 or number):
+            loaded.warnings.append(
+                f"{image}: shows {portrait.n_faces} faces, used the largest; --face 2 takes the next."
+            )
+        loaded.photos.append(portrait)
+        progress("portrait", number + 1, len(images))
+    if options.source_video is not None:
+        source_video, shots = options.source_video, options.shots
+        show = lambda done, total: progress("source", done, total)
+        found = portraits_of_video(source_video, shots, *read, show)
+        if len(found) < shots:
+            loaded.warnings.append(f"{source_video}: only {len(found)} of its frames could be used as photos.")
+        loaded.photos += found
+        names += [source_video] * len(found)
+    canvas = loaded.photos[0]  # further photos may well look aside or shut their eyes
+    loaded.warnings += portrait_warnings(str(names[0]), canvas.photo, canvas.landmarks)
+    if len(images) > 1:
+        kept, said = check_photos(loaded.photos[: len(images)], images)
+        loaded.left_out = [n for n, photo in enumerate(loaded.photos[: len(images)]) if photo not in kept]
+        loaded.photos[: len(images)] = kept
+        loaded.warnings += said
+    for other in loaded.photos[1:]:
+        canvas.add(other)
+    return loaded
+
+
+def make_person(
+    portraits: list, painter, weights, options: "Options", progress: Callable[[str, int, int], None]
+) -> Person:
+    """The person of these portraits, fine-tuned when asked for; Ctrl-C then ends the tuning only."""
+    finetune = options.finetune
+    if finetune == "off" or painter is None or (finetune == "auto" and len(portraits) < AUTO_PHOTOS):
+        with single_threaded_libraries():
+            return Person.of(portraits, painter)
+    from ..training.finetune import ended_by_interrupt, tune_person
+
+    with ended_by_interrupt() as should_stop:
+        show = lambda done, total: progress("tuning", done, total)
+        return tune_person(portraits, painter, weights, finetune, options.seed, show, should_stop)

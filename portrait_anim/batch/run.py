@@ -1,0 +1,221 @@
+"""Thousands of jobs from a file, with a report that lets the next run go on where this one stopped."""
+
+import contextlib
+import csv
+import json
+import os
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..animation.options import Options
+from ..errors import InputError, InputErrors, OutputError, UsageError, unknown
+from ..networks.weights import check_file
+from ..system.threads import cores
+from .jobs import Job, Outcome, check_new, name_output
+from .workers import LocalWorker, RayWorker, connect, distribute
+
+LISTS = ";"  # between the values of a list in a CSV cell
+MOST_SAID = 10  # sentences about a job file that cannot be used
+_COLUMNS = {"images": list[str | Path], "driver": str | Path, "output": str | Path} | typing.get_type_hints(Options)
+
+
+# ---------------------------------------------------------------- the job file
+
+
+def read_jobs(path: str | Path, output: str | None = None, force: bool = False) -> list[Job]:
+    """The jobs of a CSV file (with a header) or JSON lines; columns are named as the parameters of `animate`.
+
+    images (or person, or source_video) and driver are needed; an empty cell means the default. Lists (images, only)
+    are JSON lists, in CSV separated by ";". output: folder or template for jobs without an output of their own. Paths
+    are relative to the current folder. Raises InputError, which tells of every line that cannot be used (at most
+    MOST_SAID of them), before any work is done; UsageError when output itself is impossible.
+    """
+    name_output(output, ("portrait.jpg",), "driver.mp4", 1)
+    jobs, taken = [], set()
+    wrong: dict[str, list[int]] = {}  # what is said -> of which lines
+    for number, (line, row) in enumerate(_rows(Path(path)), 1):
+        try:
+            job = _job(_object(row) if isinstance(row, str) else row, number, output, force)
+            check_new(job.target, taken)
+            jobs.append(job)
+        except (InputError, UsageError) as error:
+            wrong.setdefault(str(error), []).append(line)
+    if wrong:
+        said = [f"{path} {_lines(lines)}: {text}" for text, lines in wrong.items()]
+        if len(said) > MOST_SAID:
+            said[MOST_SAID - 1 :] = [f"{path}: {len(said) - MOST_SAID + 1} more faults in other lines."]
+        raise InputErrors(said)
+    if not jobs:
+        raise InputError(f"{path}: holds no jobs; give a header with images and driver, and a line per job.")
+    return jobs
+
+
+def _job(row: dict, number: int, output: str | None, force: bool) -> Job:
+    """The job of one line."""
+    if None in row:
+        raise InputError("has more cells than there are columns; put cells with a comma in quotes, and ; in lists.")
+    if others := [name for name in row if name not in _COLUMNS]:
+        raise unknown("column", others[0], _COLUMNS)
+    filled = {name: value for name, value in row.items() if value not in ("", None)}
+    values = {"force": force} | {name: _convert(name, value, _COLUMNS[name]) for name, value in filled.items()}
+    images, driver, own = tuple(values.pop("images", ())), values.pop("driver", ""), values.pop("output", None)
+    options = Options(**values)
+    photos = images or options.stand_ins()
+    if missing := [name for name, value in (("images", photos), ("driver", driver)) if not value]:
+        raise InputError(f"{missing[0]} is missing; every job needs images and a driver.")
+    with contextlib.suppress(InputError):  # a driver that is missing now may be there when its turn comes
+        options.checked(images, driver)
+    name = name_output(own or output, tuple(map(str, photos)), driver, number, several=own is None)
+    return Job(images, driver, name, values, make_folder=True)
+
+
+def _lines(lines: list[int]) -> str:
+    if len(lines) == 1:
+        return f"line {lines[0]}"
+    some = ", ".join(map(str, lines[:8]))
+    return f"lines {some}{f' and {len(lines) - 8} more' if len(lines) > 8 else ''}"
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict | str]]:
+    """Line number of every job, and its cells or the text of its line of JSON."""
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        raise InputError(f"{path}: jobs are read from .csv or .jsonl (JSON lines); name such a file.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix.lower() == ".csv":
+                reader = csv.DictReader(file, strict=True)
+                for row in reader:
+                    yield reader.line_num, row
+                return
+            for line, text in enumerate(file, 1):
+                if text.strip():
+                    yield line, text
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read as a list of jobs ({reason}); check the file.") from error
+
+
+def _object(text: str) -> dict:
+    try:
+        row = json.loads(text.rstrip())
+    except (ValueError, RecursionError) as error:
+        known = isinstance(error, json.JSONDecodeError)
+        reason = f"{error.msg.removesuffix(' at')} at column {error.colno}" if known else error
+        raise InputError(f"is no JSON ({reason}); write {{...}} with animate's parameters.") from error
+    if not isinstance(row, dict):
+        raise InputError("is no JSON object; write {...} with animate's parameters.")
+    return row
+
+
+def _convert(name: str, value, hint):
+    """A cell's value as the parameter's type."""
+    if isinstance(hint, types.UnionType):
+        hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+    origin = typing.get_origin(hint)
+    if origin in (list, tuple):
+        items = value if isinstance(value, list) else str(value).split(LISTS)
+        return origin(str(item).strip() for item in items)
+    if isinstance(value, list | dict):
+        raise InputError(f"{name} is a list; it must be one value, and every output a line of its own.")
+    text = str(value).strip()
+    try:
+        if hint is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+        return hint(text) if hint in (int, float) else text
+    except (KeyError, ValueError) as error:
+        meant = {bool: "true or false", int: "a whole number"}.get(hint, "a number")
+        raise InputError(f"{name} is {text[:60]!r}; it must be {meant}.") from error
+
+
+# ---------------------------------------------------------------- the report
+
+
+def read_report(path: Path) -> dict[str, dict]:
+    """The last entry for every output; an interrupted run may have left half a line."""
+    entries = {}
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+                entries[entry["output"]] = entry
+            except (ValueError, TypeError, KeyError):
+                continue
+    return entries
+
+
+def is_done(job: Job, entries: dict[str, dict]) -> bool:
+    """Whether the report says so and the output is as it was left. Spares opening thousands of videos."""
+    entry = entries.get(str(Path(job.target).absolute()), {})
+    try:
+        return not entry.get("error") and entry.get("bytes") == os.path.getsize(job.target)
+    except OSError:
+        return False
+
+
+def report_entry(outcome: Outcome) -> dict:
+    """What `--json` prints, and the size of the output's file."""
+    entry = outcome.to_json()
+    output = Path(entry["output"])
+    entry["bytes"] = output.stat().st_size if not outcome.error and output.is_file() else None
+    return entry
+
+
+# ---------------------------------------------------------------- the run
+
+
+def run_batch(
+    jobs: list[Job],
+    report: str | Path,
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    retries: int = 2,
+    ray: str | None = None,
+    weights: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Iterator[Outcome]:
+    """Run jobs and yield outcomes as they come; each is added to the report, a file of JSON lines.
+
+    Outputs that are there and whole are skipped, unless the job says force. The options are those of
+    `portrait-anim batch`. Raises PortraitAnimError for what concerns all jobs.
+    """
+    if any(n is not None and n < 1 for n in (workers, threads)) or retries < 0:
+        raise UsageError("--workers and --threads must be 1 or more, --retries 0 or more.")
+    report = Path(report)
+    entries = read_report(report)
+    done = [not job.options.get("force") and is_done(job, entries) for job in jobs]
+    yield from (Outcome(job) for job, is_there in zip(jobs, done) if is_there)
+    jobs = [job for job, is_there in zip(jobs, done) if not is_there]
+    if not jobs:
+        return
+    if weights is not None:
+        check_file(weights)
+    if ray is not None:
+        threads = threads or 2
+        fitting = connect(ray, threads)
+        workers = workers or fitting
+    else:
+        workers = workers or max(1, cores() // 2)
+        threads = threads or max(1, cores() // workers)
+    settings = dict(weights=weights, device=device, precision=precision, threads=threads)
+    worker = RayWorker if ray is not None else LocalWorker
+    _append(report, "\n" if _is_cut(report) else "")
+    for outcome in distribute(jobs, lambda: worker(settings), workers, retries):
+        _append(report, json.dumps(report_entry(outcome), ensure_ascii=False) + "\n")
+        yield outcome
+
+
+def _append(report: Path, text: str) -> None:
+    try:
+        with report.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OutputError(f"{report}: the report cannot be written ({error.strerror}); use --report.") from error
+
+
+def _is_cut(report: Path) -> bool:
+    """Whether an interrupted run left half a line at the end."""
+    return report.is_file() and report.read_bytes()[-1:] not in (b"", b"\n")

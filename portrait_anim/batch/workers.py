@@ -1,0 +1,198 @@
+"""Workers of a batch: processes of this machine, or Ray actors on many.
+
+Each has an `Animator` of its own and takes jobs one by one, best of a driver it has tracked already. When it is lost
+(killed, out of memory, its machine gone) another takes its place and the job is tried again.
+"""
+
+import multiprocessing
+import os
+import re
+import signal
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from ..animation.animator import Animator
+from ..errors import InputError, PortraitAnimError, UsageError
+from ..system.signals import raise_on
+from .jobs import Job, Outcome, by_driver, run_job
+
+
+class WorkerLost(Exception):
+    """A worker ended, or its machine did, before it gave the result of its job."""
+
+
+class Runner:
+    """What runs in a worker. settings: parameters of `Animator`. folder: that paths are relative to."""
+
+    def __init__(self, settings: dict, folder: str):
+        os.chdir(folder)
+        self._animator = Animator(**settings)
+
+    def run(self, job: Job) -> Outcome:
+        try:
+            return run_job(job, self._animator, skip_existing=not job.options.get("force"))
+        except Exception as error:  # one bug must not end thousands of jobs
+            text = f"{job.output}: unexpected {type(error).__name__} ({error}); please report this with the job."
+            return Outcome(job, error=PortraitAnimError(text))
+
+
+class LocalWorker:
+    """A process of its own on this machine."""
+
+    def __init__(self, settings: dict):
+        context = multiprocessing.get_context("spawn")  # forks of a process with threads may hang
+        self._connection, there = context.Pipe()
+        self._process = context.Process(target=_serve, args=(there, settings, os.getcwd()), daemon=True)
+        self._process.start()
+        there.close()  # so that its end is noticed
+        self._thread = ThreadPoolExecutor(1)
+
+    def submit(self, job: Job) -> Future:
+        return self._thread.submit(self._ask, job)
+
+    def _ask(self, job: Job) -> Outcome:
+        try:
+            self._connection.send(job)
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerLost(f"exit code {self._process.exitcode}") from error
+
+    def close(self) -> None:
+        """End it; it removes what it has begun."""
+        self._process.terminate()
+        self._process.join(20)
+        self._process.kill()
+        self._thread.shutdown()
+
+
+def _serve(connection, settings: dict, folder: str) -> None:
+    """A local worker: jobs in, outcomes out, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    raise_on([signal.SIGTERM], SystemExit)
+    try:
+        runner = Runner(settings, folder)
+        while True:
+            connection.send(runner.run(connection.recv()))
+    except (SystemExit, EOFError, OSError):
+        os._exit(0)  # threads of native libraries must not hold it up
+
+
+class RayWorker:
+    """A Ray actor, wherever Ray puts it; it sees the same folders under the same names."""
+
+    def __init__(self, settings: dict):
+        import ray
+
+        needs = {"num_cpus": settings["threads"] or 1, "num_gpus": int(settings["device"] == "cuda")}
+        self._actor = ray.remote(**needs)(Runner).remote(settings, os.getcwd())
+
+    def submit(self, job: Job) -> Future:
+        from ray.exceptions import RayActorError
+
+        future: Future = Future()
+
+        def pass_on(reply: Future) -> None:
+            error = reply.exception()
+            if error is None:
+                future.set_result(reply.result())
+            else:
+                future.set_exception(
+                    WorkerLost(str(error).splitlines()[0]) if isinstance(error, RayActorError) else error
+                )
+
+        self._actor.run.remote(job).future().add_done_callback(pass_on)
+        return future
+
+    def close(self) -> None:
+        import ray
+
+        ray.kill(self._actor)
+
+
+def connect(address: str, threads: int) -> int:
+    """Join the Ray cluster at address ("auto", "local", host:port, ray://...); returns how many workers fit into it.
+
+    Raises UsageError when Ray is not installed, InputError when no cluster answers.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--ray needs Ray, which is not installed: pip install 'portrait-anim[cluster]'.") from error
+    try:
+        if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
+            socket.create_connection((place[1], int(place[2])), timeout=10).close()  # Ray itself would try for minutes
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="portrait-anim")
+    except Exception as error:  # ConnectionError, ValueError, RuntimeError and gRPC's own
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"--ray {address}: no Ray cluster answers there ({reason}); start one, or leave --ray out."
+        ) from error
+    return max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+
+
+class _Queue:
+    """Jobs by driver. A worker stays with a driver while it has jobs; then it takes one nobody is at, or helps."""
+
+    def __init__(self, jobs: list[Job]):
+        self._groups = [deque(group) for group in by_driver(jobs)]
+        self._own: dict = {}
+
+    def take(self, worker) -> Job | None:
+        """The next job for this worker, None when there is none."""
+        if not self._own.get(worker):
+            self._groups = [group for group in self._groups if group]
+            if not self._groups:
+                return None
+            taken = {id(group) for group in self._own.values()}
+            self._own[worker] = max(self._groups, key=lambda group: (id(group) not in taken, len(group)))
+        return self._own[worker].popleft()
+
+    def put_back(self, worker, job: Job) -> None:
+        """Keep a job for another worker: this one is lost."""
+        del self._own[worker]
+        self._groups.append(deque([job]))
+
+
+def distribute(jobs: list[Job], start: Callable, workers: int, retries: int) -> Iterator[Outcome]:
+    """Run jobs on workers made by `start`; a job whose worker is lost is tried up to `retries` times more."""
+    queue = _Queue(jobs)
+    losses: Counter[str] = Counter()
+    running: dict[Future, tuple[LocalWorker | RayWorker, Job]] = {}
+    pool = [start() for _ in range(min(workers, len(jobs)))]
+
+    def give(worker) -> None:
+        if job := queue.take(worker):
+            running[worker.submit(job)] = worker, job
+        else:  # a Ray worker that still waits for its place may now get this one's
+            pool.remove(worker)
+            worker.close()
+
+    try:
+        for worker in list(pool):
+            give(worker)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                worker, job = running.pop(future)
+                try:
+                    outcome = future.result()
+                except WorkerLost as error:
+                    losses[job.output] += 1
+                    outcome = None
+                    if losses[job.output] > retries:
+                        lost = f"its worker was lost {losses[job.output]} times ({error})"
+                        text = f"{job.output}: {lost}; check the memory, or use fewer --workers."
+                        outcome = Outcome(job, error=PortraitAnimError(text))
+                    else:
+                        queue.put_back(worker, job)
+                    pool.remove(worker)
+                    worker.close()
+                    worker = start()
+                    pool.append(worker)
+                give(worker)
+                if outcome:
+                    yield outcome
+    finally:
+        for worker in pool:
+            worker.close()

@@ -1,0 +1,324 @@
+"""The `portrait-anim` command: tools around `animate`: serve, batch, verify, doctor, prepare, meta-train, evaluate."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError, UsageError
+from .console import EXIT_SOME_FAILED, BatchDisplay, print_json, print_version, run, say
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.callback()
+def tools(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Tools around `animate`: a web page, many jobs, what a file is, a look at the installation, training weights."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is reached from this machine only.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on, 0 for any free one.")] = 8420,
+    max_upload: Annotated[int, typer.Option(help="MB that portrait and clip may have together.")] = 200,
+    weights: Annotated[Path | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+) -> None:
+    """A local web page: drop a portrait, choose a motion, see the result. Ctrl-C stops it."""
+    if max_upload < 1:
+        raise UsageError(f"--max-upload {max_upload} is too little; give 1 MB or more.")
+    try:
+        from ..web import app as web
+    except ModuleNotFoundError as error:
+        raise UsageError(f"The web page needs {error.name}; install it by: pip install '.[web]'.") from error
+    from ..animation.animator import Animator
+
+    listener = web.listen(host, port)
+    if not web.is_loopback(host):
+        say(f"warning: everybody who can reach {host} can use this page; it asks for no password.")
+    shown = web.shown_name(host)
+    try:
+        print(f"http://{shown}:{listener.getsockname()[1]}/  (Ctrl-C stops)", flush=True)
+        web.serve(listener, host, max_upload, Animator(weights, device, precision))
+    except KeyboardInterrupt:  # the usual end, not a run that was broken off
+        pass
+    say("stopped; all uploads and videos were deleted")
+
+
+@app.command(rich_help_panel="Training")
+def prepare(
+    videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON lines with `id` (file stem) and `group` (the person). Default: every file is a person."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+) -> None:
+    """Turn videos of people into training shards: tracked, split at cuts and lost faces, one crop per segment.
+
+    Stop it at any time; the same command goes on where it stopped.
+    """
+    from ..training.prepare import prepare as make
+
+    def show(report: dict, done: int, total: int) -> None:
+        lost = ", ".join(f"{count} {reason}" for reason, count in report["rejected"].items())
+        said = report["error"] or f"kept {report['kept']} frames in {len(report['shards'])} shards" + (
+            f"; left out: {lost}" if lost else ""
+        )
+        say(f"[{done}/{total}] {Path(report['video']).name}: {said}")
+
+    reports = make(videos, out, groups, workers, progress=show)
+    kept, failed = sum(r["kept"] for r in reports), sum(bool(r["error"]) for r in reports)
+    shards = sum(len(r["shards"]) for r in reports)
+    if not kept and failed:
+        raise InputError(f"{out}: none of the {len(reports)} videos could be used; the lines above say why.")
+    print(f"{out}: {kept} frames in {shards} shards of {len(reports)} videos, {failed} unreadable")
+
+
+@app.command("meta-train", rich_help_panel="Training")
+def meta_train(
+    shards: Annotated[Path, typer.Argument(help="Folder made by prepare.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, samples, weights.")],
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long. Default: when interrupted.")] = None,
+    steps: Annotated[int | None, typer.Option(help="End of the run; the learning rate falls to 0 by it.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Weights file to start a new run from.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's own networks, on whole frames.")] = False,
+    adversarial_after: Annotated[int, typer.Option(help="Steps before the discriminator joins.")] = 4000,
+    batch: Annotated[int, typer.Option(help="Pairs of frames a step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Of G and E.")] = 3e-4,
+    vgg19: Annotated[Path | None, typer.Option(help="Your VGG19 (Caffe's), for the paper's own loss.")] = None,
+    vggface: Annotated[Path | None, typer.Option(help="Your VGGFace (VGG16), the same.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of the networks.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that make episodes.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of weights and episodes.")] = 0,
+    evaluate_minutes: Annotated[float, typer.Option(help="Samples of held-out people this often.")] = 15.0,
+) -> None:
+    """Train on shards; Ctrl-C or SIGTERM saves, the same command continues exactly. Runs under torchrun, too."""
+    import os
+
+    import torch
+
+    if min(batch, threads, 1 if steps is None else steps) < 1 or workers < 0:
+        raise UsageError("--batch, --threads and --steps must be 1 or more, --workers 0 or more.")
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    torch.set_num_threads(threads)
+    from ..evaluation.reenactment import training_samples
+    from ..networks import weights
+    from ..networks.networks import ModelConfig
+    from ..training.episodes import EpisodeConfig
+    from ..training.prepare import load_shards
+    from ..training.train import TrainConfig
+    from ..training.train import meta_train as train
+
+    model = ModelConfig.paper() if paper else ModelConfig()
+    episodes = EpisodeConfig(crop=256, crops=1, embedder_size=256) if paper else EpisodeConfig()
+    config = TrainConfig(
+        batch=batch,
+        learning_rate=learning_rate,
+        steps=steps,
+        adversarial_after=adversarial_after,
+        vgg19=vgg19,
+        vggface=vggface,
+        seed=seed,
+        episodes=episodes,
+    )
+    held_out = load_shards(shards, held_out=True)
+
+    def show(report: dict) -> None:
+        numbers = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in report.items())
+        say(numbers)
+
+    sample = None if paper else lambda trainer, folder: training_samples(trainer, folder, held_out)
+    trainer = train(
+        shards,
+        out,
+        minutes,
+        workers,
+        model,
+        config,
+        init,
+        evaluate_minutes=evaluate_minutes,
+        progress=show,
+        sample=sample,
+    )
+    if trainer.rank == 0:
+        hours = trainer.seconds / 3600
+        crops = trainer.step * batch * episodes.crops * trainer.world
+        start = f", from {init.name}" if init else ""
+        info = {
+            "name": out.name,
+            "licence": "that of the shards' videos",
+            "training": f"{trainer.step} steps, {crops} crops, {hours:.2f} h{start}",
+        }
+        path = weights.save(out / "weights.safetensors", *trainer.averaged(), trainer.model, info, trainer.critic)
+        print(f"{path}: {info['training']}")
+
+
+@app.command()
+def batch(
+    jobs: Annotated[
+        Path,
+        typer.Argument(help=".csv or .jsonl; columns are named as animate's options: images, driver, output, ..."),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="Folder or template for jobs without an output: out/{portrait}-{driver}.mp4."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Make everything again. Default: go on where it stopped.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="JSON line per finished job. Default: JOBS.report.jsonl beside it.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes. Default: one per two cores, or what fits into the Ray cluster.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Frames a worker makes at the same time. Default: its share of the cores.")
+    ] = None,
+    retries: Annotated[int, typer.Option(help="How often a job is tried again when its worker was killed.")] = 2,
+    ray: Annotated[
+        str | None, typer.Option(help="Run on a Ray cluster: auto, local, or its address. Needs the extra `cluster`.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per job, a line each.")] = False,
+) -> None:
+    """Run thousands of `animate` jobs; the same command goes on where it stopped, and tries failed ones again.
+
+    Exit code 5 when some jobs failed; the report and the last lines say which and why.
+    """
+    from ..batch.run import read_jobs, run_batch
+
+    todo = read_jobs(jobs, output, force)
+    report = report or jobs.with_name(f"{jobs.name}.report.jsonl")
+    settings = dict(weights=weights, device=device, precision=precision)
+    display = BatchDisplay(len(todo), quiet, json)
+    for outcome in run_batch(todo, report, workers=workers, threads=threads, retries=retries, ray=ray, **settings):
+        display.report(outcome)
+    display.summary(jobs, report)
+    if display.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def doctor(
+    weights: Annotated[str | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per check, a line each.")] = False,
+) -> None:
+    """Say whether all that `animate` needs is here and works, and how fast it is. Exit code 1 when something is not."""
+    from dataclasses import asdict
+
+    from .doctor import examine
+
+    problems = 0
+    for check in examine(weights, device, precision):
+        problems += check.ok is False
+        if json:
+            print_json(asdict(check))
+        else:
+            mark = {True: "ok", False: "PROBLEM", None: "-"}[check.ok]
+            say(f"{mark:<8}{check.name:<16}{check.text}", sys.stdout)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Training")
+def evaluate(
+    shards: Annotated[Path, typer.Argument(help="Folder made by prepare; only its held-out people are used.")],
+    weights: Annotated[Path | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
+    paper: Annotated[Path | None, typer.Option(help="Weights of the paper's networks, for a row of their own.")] = None,
+    shots: Annotated[
+        list[int] | None, typer.Option(help="Photos of the person, T; may be repeated. Default: 1.")
+    ] = None,
+    finetune: Annotated[
+        float | None, typer.Option(help="Seconds: measure persons fine-tuned so long, too, on pairs of their own.")
+    ] = None,
+    people: Annotated[int | None, typer.Option(help="With --finetune, of so many people. Default: all.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for evaluation.json, evaluation.md, contact-sheet.png.")
+    ] = None,
+    cross: Annotated[
+        bool,
+        typer.Option("--cross", help="Motion from one person to another: blinks, lips, gaze, pose, jitter, likeness."),
+    ] = False,
+) -> None:
+    """Measure weights on people never trained on: still photo, mesh warp alone, the model; or, with --cross, motion."""
+    if cross:
+        from ..evaluation import cross as evaluate_cross
+
+        step = lambda done, total: say(f"{done} of {total} pairs")
+        print(evaluate_cross.to_markdown(evaluate_cross.evaluate_cross(shards, weights, out, progress=step)))
+        return
+    from ..animation.people import check_finetune
+    from ..evaluation.reenactment import evaluate as measure
+    from ..evaluation.reenactment import to_markdown
+
+    if any(not 1 <= t <= 32 for t in shots or []):
+        raise UsageError("--shots must be from 1 to 32.")
+    if finetune is not None:
+        check_finetune(finetune)
+    if people is not None and (people < 1 or finetune is None):
+        raise UsageError("--people must be 1 or more, and goes with --finetune.")
+
+    def show(done: int, total: int) -> None:
+        if done % 20 == 0 or done == total:
+            say(f"{done} of {total} pairs")
+
+    print(
+        to_markdown(
+            measure(shards, weights, paper, tuple(shots or (1,)), out, finetune=finetune, people=people, progress=show)
+        )
+    )
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="Video or picture.")],
+    trust: Annotated[
+        Path | None, typer.Option(help="Certificates (PEM) of issuers you trust, for files signed by others.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of sentences.")] = False,
+) -> None:
+    """Say what a file tells about its making, whether it is intact, and who signed it.
+
+    Exit codes: 0 signed and intact, 1 anything else, 3 unreadable.
+    """
+    from dataclasses import asdict
+
+    from ..provenance.verify import verify as look
+
+    report = look(file, trust)
+    if json:
+        print_json(asdict(report))
+    else:
+        for line in report.sentences():
+            say(line, sys.stdout)
+    if report.verdict != "intact":
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    run(app)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

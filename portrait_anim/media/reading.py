@@ -1,0 +1,351 @@
+"""Reading videos: what a file holds, and its frames as a stream of arrays at a constant rate.
+
+Everything goes through the ffmpeg binary that comes with imageio-ffmpeg. One frame is in memory at a time.
+"""
+
+import contextlib
+import math
+import os
+import re
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+
+from ..errors import InputError, UsageError
+from ..system.signals import held_back
+
+MIN_FPS, MAX_FPS = 0.01, 240
+STANDARD_FPS = [Fraction(n * 1000, d) for n in (12, 15, 24, 25, 30, 48, 50, 60, 120) for d in (1000, 1001)]
+FALLBACK_FPS = Fraction(30)  # browsers and webcams write files without a rate; they mostly mean 30
+PREROLL = 3.0  # s; a seek in TS or AVI can land after the wanted place, so aim that much before it
+PROBE_TIMEOUT = 60.0  # s
+MAX_PIXELS = 8192 * 8192  # of a frame as stored, twice 8K: decoders take whatever memory a header asks for
+GUARDED = (  # for every input: a playlist posing as a video must not reach the network, a header not the memory
+    "-protocol_whitelist", "file", "-max_pixels", str(MAX_PIXELS)
+)  # fmt: skip
+PIPE_BYTES = 1 << 20  # the most an ordinary Linux user may ask for
+EXACT_SCALING = "bicubic+accurate_rnd+full_chroma_int"  # colours within 2/255 instead of 5; half the speed
+_DULL = re.compile(  # lines of ffmpeg's that only say that something failed, after the one that says why
+    r"Error opening (input|output) file|Output file|Conversion failed|frame=|Terminating thread|Task finished"
+    r"|Error muxing a packet|Last message repeated"
+)
+_TEXT_ART = ("ansi", "bintext", "xbin", "idf")  # ffmpeg "plays" plain text files as video with these
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says about itself.
+
+    path: as given. width, height: pixels as displayed: after rotation, and with square pixels.
+    fps: exact constant rate to read it at (30000/1001, not 29.97). duration: seconds, None when unknown.
+    unused_fps: the rate it states, when that is too high to be meant.
+    """
+
+    path: Path
+    width: int
+    height: int
+    fps: Fraction
+    duration: float | None
+    has_audio: bool
+    unused_fps: Fraction | None = None
+
+
+def probe(path) -> VideoInfo:
+    """Look into a video file and decode its first frame; once, unless the file changes.
+
+    Raises InputError when it is missing, a folder, empty, not a video, without picture or damaged throughout.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # `describe` says what is wrong
+        return _look_into(path, None)
+    return _look_into(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=8)
+def _look_into(path, identity: tuple | None) -> VideoInfo:
+    first_frame = ["-map", "0:V:0", "-vf", "showinfo=checksum=0", "-frames:v", "1", "-f", "null", "-"]
+    text = describe(path, first_frame)
+    # Attached cover pictures of music files are "Video" streams too; 0:V leaves them out and so do we.
+    video = re.search(r"^ +Stream #0:(?!.*\(attached pic\)).*?: Video: (.*)$", text, re.MULTILINE)
+    has_audio = re.search(r"^ +Stream #0:.*?: Audio: ", text, re.MULTILINE) is not None
+    if "Input #0" not in text or (video and video[1].startswith(_TEXT_ART)):
+        raise InputError(
+            f"{path}: not a video, or an incomplete one ({last_words(text)}); check that it plays, or fetch it again."
+        )
+    if video is None:
+        kind = "has sound but no picture" if has_audio else "holds no video"
+        raise InputError(f"{path}: {kind}; give a video file.")
+    first = re.search(r"showinfo.*\] n: *0 .* sar:(\d+)/(\d+) s:(\d+)x(\d+)", text)
+    if first is None and (large := re.search(r"Picture size (\d+x\d+) exceeds", text)):
+        raise InputError(f"{path}: frames of {large[1]} px are too large; scale it to 8192x8192 or less.")
+    if first is None:
+        raise InputError(f"{path}: no frame can be decoded ({last_words(text)}); the file is damaged, fetch it again.")
+    sar_num, sar_den, width, height = map(int, first.groups())
+    if sar_num and sar_den and abs(sar_num / sar_den - 1) > 0.02:  # DV, DVD: narrow or wide pixels
+        width = max(1, round(width * sar_num / sar_den))
+    duration = re.search(r"^  Duration: (\d+):(\d+):(\d+\.\d+)", text, re.MULTILINE)
+    seconds = int(duration[1]) * 3600 + int(duration[2]) * 60 + float(duration[3]) if duration else 0.0
+    rate, mean = _frame_rate(video[1], text), _mean_rate(video[1])
+    unused = mean if mean > MAX_FPS and rate == FALLBACK_FPS else None
+    return VideoInfo(Path(path), width, height, rate, seconds or None, has_audio, unused)
+
+
+def _mean_rate(stream: str) -> Fraction:
+    printed = re.search(r"([\d.]+)(k?) fps", stream)
+    return Fraction(printed[1]) * (1000 if printed[2] else 1) if printed else Fraction(0)
+
+
+def _frame_rate(stream: str, text: str) -> Fraction:
+    """The constant rate that keeps every frame of a constant-rate file and suits a variable-rate one."""
+    exact = re.search(r"config in time_base: \S+, frame_rate: (\d+)/(\d+)", text)
+    base = Fraction(int(exact[1]), int(exact[2])) if exact and int(exact[2]) else Fraction(0)
+    mean = _mean_rate(stream)
+    # `base` is the finest raster the time stamps lie on. Far above the mean it is only the clock of a
+    # variable-rate file (90000/s), or the field rate of an interlaced one, and would repeat every frame.
+    if 0 < base <= MAX_FPS and (not mean or base < mean * Fraction(19, 10)):
+        return base
+    if not 0 < mean <= MAX_FPS:
+        return FALLBACK_FPS
+    nearest = min(STANDARD_FPS, key=lambda rate: abs(rate - mean))
+    return nearest if abs(nearest / mean - 1) < Fraction(1, 100) else mean
+
+
+class FrameReader:
+    """Frames of a video at a constant rate, first to last; iterate over it, inside `with` or alone.
+
+    path: the video. start, end: seconds, None for the file's own. fps: output rate, None for the file's own.
+    max_side: frames are made smaller, with even sides, until the longer side fits; None for full size.
+    Frames that a variable-rate file lacks are repeats of the one before, surplus ones are dropped: frame i
+    is what is seen at start + i / fps. Each iteration starts again at `start` and ends the one before.
+
+    info: VideoInfo. fps: Fraction, rate of the frames delivered. size: (width, height) of them.
+    expected_frames: estimate, None when the duration is unknown. warnings: sentences, filled while reading.
+
+    Raises UsageError for impossible values, InputError (also while iterating) when nothing can be read.
+    """
+
+    def __init__(self, path, start: float | None = None, end: float | None = None, fps=None, max_side=None):
+        self.start = 0.0 if start is None else float(start)
+        if not 0 <= self.start < math.inf:
+            raise UsageError(f"start is {start} s; it must be a number of seconds, 0 or more.")
+        if end is not None and not self.start < end < math.inf:
+            raise UsageError(f"end ({end} s) must be a number of seconds after start ({self.start:g} s).")
+        if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+            raise UsageError(f"frame rate {fps} is impossible; give {MIN_FPS} or more, up to {MAX_FPS}.")
+        if max_side is not None and max_side < 2:
+            raise UsageError(f"largest side {max_side} is impossible; give 2 pixels or more.")
+        self.info = probe(path)
+        self.warnings: list[str] = []
+        if self.info.duration is not None and self.start >= self.info.duration:
+            raise InputError(
+                f"{path}: start at {self.start:g} s is beyond its end at {self.info.duration:g} s; "
+                "give a smaller start."
+            )
+        self.end = None if end is None or end >= (self.info.duration or 1e7) else float(end)  # None: all there is
+        self.fps = self.info.fps if fps is None else Fraction(fps).limit_denominator(100_000)
+        if fps is None and self.info.unused_fps:
+            stated = f"{float(self.info.unused_fps):g} frames/s, which is taken as {float(self.fps):g}"
+            self.warnings.append(f"{path}: says {stated}; give --fps for another rate")
+        width, height = self.info.width, self.info.height
+        self._flags = EXACT_SCALING
+        if max_side is not None and max(width, height) > max_side:
+            scale = (max_side - max_side % 2) / max(width, height)
+            width, height = (max(2, int(side * scale / 2 + 0.5) * 2) for side in (width, height))
+            self._flags = "bicubic"  # small frames are for tracking: fast before exact
+        self.size = (width, height)
+        stops = [t for t in (self.end, self.info.duration) if t is not None]
+        self.expected_frames = max(1, round((min(stops) - self.start) * self.fps)) if stops else None
+        self._process: subprocess.Popen | None = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._stop()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield (H, W, 3) uint8 RGB arrays, each its own memory."""
+        self._stop()
+        width, height = self.size
+        count = 0
+        with tempfile.TemporaryFile() as log:
+            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+            with ffmpeg(self._arguments(), log, **pipes) as process:
+                self._process = process
+                widen_pipe(process.stdout)
+                while True:
+                    frame = np.empty((height, width, 3), np.uint8)
+                    if not _fill(process.stdout, frame):
+                        break
+                    count += 1
+                    yield frame
+                status = process.wait()
+            self._judge(count, status, read_log(log))
+
+    def _arguments(self) -> list[str]:
+        rate = f"{self.fps.numerator}/{self.fps.denominator}"
+        jump, skip, limit = [], [], []
+        if self.start:  # `before` frames are read and dropped, so that they fill the gaps of a variable rate
+            before = int(min(PREROLL, self.start) * self.fps)
+            jump = ["-ss", f"{float(self.start - before / self.fps):.6f}"]
+            skip = ["-ss", f"{float((before - 0.05) / self.fps):.6f}"] if before else []
+        if self.end is not None:
+            limit = ["-frames:v", str(max(1, round((self.end - self.start) * self.fps)))]
+        # The fps filter alone drops and repeats frames of a constant-rate file whose time stamps, rounded to
+        # 1 ms, lie between two places of the output; `-fps_mode cfr` alone can be a whole frame late. So
+        # first each frame gets its place: the one after the last frame's if the time agrees within 0.6 of a
+        # frame, else the nearest. ld(0): time in frames, ld(1): place of the last frame.
+        place = "if(gt(N,0)*lt(abs(ld(0)-ld(1)-1),0.6), ld(1)+1, max(gt(N,0)*ld(1),round(ld(0))))"
+        filters = [
+            f"settb=AVTB,setpts='0*st(0,T*{rate})+st(1,{place})/({rate}*TB)',fps={rate}",
+            # A fixed size, whatever the file changes to on the way, keeps the raw stream in step.
+            f"scale={self.size[0]}:{self.size[1]}:flags={self._flags},setsar=1",
+        ]
+        threads = str(min(4, os.cpu_count() or 1))  # each decoder thread holds a frame or more
+        return [
+            *(*GUARDED, "-threads", threads, *jump, "-i", url(self.info.path)),
+            *("-map", "0:V:0", *skip, *limit, "-vf", ",".join(filters)),
+            *("-fps_mode", "cfr", "-r", rate, "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"),
+        ]
+
+    def _judge(self, count: int, status: int, log: str) -> None:
+        """After the last frame: nothing at all is an error, too little or damage a warning."""
+        path, expected = self.info.path, self.expected_frames
+        if count == 0:
+            where = f" after {self.start:g} s" if self.start else ""
+            reason = f" ({last_words(log)})" if log.strip() else ""
+            raise InputError(f"{path}: no frame could be read{where}{reason}; check the file and the start time.")
+        complained = bool(log.strip()) or status != 0
+        if expected and count < expected - (2 if complained else max(2, expected // 10)):
+            cause = "truncated file?" if complained else "truncated file, or sound longer than the picture?"
+            self.warnings.append(
+                f"{path}: stops early after frame {count} of about {expected} ({cause}); using what could be read"
+            )
+        elif status or re.search(r"corrupt|[Ee]rror while decoding|Invalid data", log):
+            self.warnings.append(f"{path}: damaged ({last_words(log)}); some frames may look wrong")
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            stop(self._process)
+            self._process = None
+
+
+def _fill(pipe, frame: np.ndarray) -> bool:
+    """Read one whole frame into `frame`; False at the end of the stream."""
+    view = memoryview(frame).cast("B")
+    done = 0
+    while done < len(view):
+        got = pipe.readinto(view[done:])
+        if not got:
+            return False
+        done += got
+    return True
+
+
+# ---- the ffmpeg program; encode.py uses these too ----
+
+
+def url(path) -> str:
+    """A path that ffmpeg takes for nothing but a file, also when it is named `-x.mp4` or `a:b.mp4`."""
+    return f"file:{Path(path).absolute()}"
+
+
+def describe(path, output: list[str]) -> str:
+    """What ffmpeg prints about a media file while making `output` of it (its exit code is not looked at).
+
+    Raises InputError when there is no such file or it cannot be opened.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path}: is a folder; give a video file.")
+        if not stat.S_ISREG(mode):  # a pipe cannot be read twice, a device may never end
+            raise InputError(f"{path}: is not an ordinary file; give a video file.")
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if re.match(r"[A-Za-z][\w+.-]+:/", os.fspath(path)):  # Path makes one slash of two
+            raise InputError(f"{path}: is an address, not a file; fetch the video and give a local file.") from error
+        raise InputError(f"{path}: no such file; check the name.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); check the name and its permissions.") from error
+    if empty:
+        raise InputError(f"{path}: the file is empty; fetch it again.")
+    arguments = ["-nostdin", *GUARDED, "-i", url(path), *output]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    with ffmpeg(arguments, subprocess.PIPE, "info", **pipes) as process:
+        try:
+            said = process.communicate(timeout=PROBE_TIMEOUT)[1]
+        except subprocess.TimeoutExpired as error:
+            raise InputError(
+                f"{path}: ffmpeg gave no answer in {PROBE_TIMEOUT:g} s; check the disk or the file."
+            ) from error
+    if process.returncode < 0:
+        raise InputError(f"{path}: ffmpeg crashed on it; convert it to MP4, or update imageio-ffmpeg.")
+    return said.decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def ffmpeg(arguments: list[str], log, verbosity: str = "error", **pipes) -> Iterator[subprocess.Popen]:
+    """ffmpeg, running inside the `with` block at most, with unbuffered pipes; its messages go to `log`.
+
+    That should be a file wherever it writes much: a pipe that is full would block it.
+    """
+    process = None
+    try:
+        with held_back():  # or a process could be left that nobody knows of
+            process = subprocess.Popen(
+                [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-v", verbosity, *arguments],
+                stderr=log,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C reaches us alone; we then end the child in an orderly way
+                **pipes,
+            )
+        yield process
+    finally:
+        if process is not None:
+            stop(process)
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End ffmpeg if it still runs, and close its pipes."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def widen_pipe(pipe) -> None:
+    """Fewer, larger transfers through a pipe where the system can do that (Linux)."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except (ImportError, AttributeError, OSError):
+        pass  # only slower
+
+
+def read_log(log) -> str:
+    """The last messages of an ffmpeg that has ended."""
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - 16_384))
+    return log.read().decode("utf-8", "replace")
+
+
+def last_words(log: str) -> str:
+    """The last line of ffmpeg's messages that says why, without its address prefix."""
+    lines = [re.sub(r"^(\[[^\]]*\] ?)+", "", line).strip(" ") for line in log.splitlines()]
+    lines = [line for line in lines if line and not _DULL.match(line)]
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,189 @@
+"""The person who is animated: portraits, the networks that paint them, and psi; and the file that keeps all of it.
+
+A person file is a safetensors file: photos at the resolution they are used at, their landmarks, psi, the generator in
+fp16 if it was tuned, and as JSON the options and the SHA-256 of the weights it was made with. Like weights it is never
+trusted: nothing in it is code, and everything is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError, UsageError
+from ..geometry.mesh import MEAN_FACE, N_LANDMARKS, RIGID, similarity
+from ..networks import weights as weights_file
+from ..system.files import check_file, write_whole
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..portrait.portrait import Portrait
+    from .painter import Brush, Painter
+
+FORMAT = 1
+KEY = "portrait_anim_person"  # of the metadata
+SUFFIX = ".safetensors"
+MAX_SIDE = 8192  # px of a photo, the largest --max-size
+_MAX_MISFIT = 0.1  # face heights; rms distance of the rigid points from the mean face, real ones have under 0.05
+
+
+@dataclass
+class Person:
+    """portraits: the first is the canvas. painter, psi: None when there are no weights. tuned: the generator is."""
+
+    portraits: list[Portrait]
+    painter: Painter | None
+    psi: torch.Tensor | None
+    tuned: bool = False
+    notes: list[str] = field(default_factory=list)  # for the user: how fine-tuning went, if not as wished
+
+    @classmethod
+    def of(cls, portraits: list[Portrait], painter: Painter | None) -> Person:
+        """As E sees them, without tuning."""
+        return cls(portraits, painter, painter and painter.person([p.views[0] for p in portraits]))
+
+    def brush(self) -> Brush | None:
+        """What paints this person; None when there are no weights."""
+        return self.painter and self.painter.brush(self.psi)
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all. Raises OutputError."""
+        import torch
+        from safetensors.torch import save as pack
+
+        background = self.portraits[0].background
+        header = {"format": FORMAT, "weights": self.painter.weights.sha256, "background": background}
+        tensors = {"psi": self.psi}
+        for n, portrait in enumerate(self.portraits):
+            tensors[f"photo.{n}"] = torch.from_numpy(np.ascontiguousarray(portrait.photo))
+            tensors[f"landmarks.{n}"] = torch.from_numpy(np.asarray(portrait.landmarks, np.float64))
+        if self.tuned:
+            state = self.painter.weights.generator.state_dict()
+            tensors |= {f"generator.{k}": v.to("cpu", torch.float16).contiguous() for k, v in state.items()}
+        write_whole(path, pack(tensors, {KEY: json.dumps(header, sort_keys=True)}))
+
+    @classmethod
+    def load(cls, path: str | Path, painter: Painter) -> Person:
+        """The person of a file, with a painter that has the weights it was made with. Raises InputError."""
+        from safetensors import SafetensorError, safe_open
+
+        from ..portrait.portrait import Portrait
+
+        path = check_person(path)
+        try:
+            with safe_open(path, framework="pt") as file:  # which checks the header and the file's length
+                background = _read_header(path, file.metadata(), painter.weights.sha256)
+                photos, landmarks = _read_photos(path, file)
+                psi = _read_psi(path, file, painter)
+                tuned = any(key.startswith("generator.") for key in file.keys())
+                generator = _read_generator(path, file, painter) if tuned else None
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path}: not a person file, or only part of one; save it again.") from error
+        if generator is not None:
+            painter = painter.with_generator(generator)
+        portraits = [Portrait(photo, points, background) for photo, points in zip(photos, landmarks)]
+        for other in portraits[1:]:
+            portraits[0].add(other)
+        return cls(portraits, painter, psi, tuned)
+
+
+def check_person(path: str | Path) -> Path:
+    """Raises InputError when there is no such file: cheap, before torch is imported."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such person file; --save-person makes one.")
+    return path
+
+
+def check_save(path: str | Path, force: bool = False) -> Path:
+    """The absolute path of a person file to be written. Raises UsageError or OutputError before any work is done."""
+    if Path(path).suffix.lower() != SUFFIX:
+        raise UsageError(f"{path}: person files end in {SUFFIX}; give --save-person such a name.")
+    return check_file(path, force)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _read_header(path: Path, metadata: dict[str, str] | None, sha256: str) -> str:
+    """The background option, if everything fits."""
+    if weights_file.KEY in (metadata or {}):
+        raise InputError(f"{path}: is a weights file, not a person; give it to --weights.")
+    try:
+        header = json.loads((metadata or {})[KEY])
+        version, made_with, background = header["format"], header["weights"], header["background"]
+        strange = not isinstance(made_with, str) or background not in ("still", "warp")
+    except (KeyError, TypeError, ValueError, RecursionError):
+        strange, version = True, FORMAT
+    if version != FORMAT:
+        version = str(version)[:20]
+        raise InputError(f"{path}: of format {version!r}, this version reads {FORMAT}; save the person again.")
+    if strange:
+        raise InputError(f"{path}: holds no person; use a file that --save-person has written.")
+    if made_with != sha256:
+        raise InputError(
+            f"{path}: made with other weights, {made_with[:8]!r} and not {sha256[:8]!r}; "
+            "give those to --weights, or save the person again."
+        )
+    return background
+
+
+def _read_photos(path: Path, file: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    count = sum(key.startswith("photo.") for key in file.keys())
+    if not count:
+        raise InputError(f"{path}: holds no photo; save the person again.")
+    known = {f"{part}.{n}" for part in ("photo", "landmarks") for n in range(count)} | {"psi"}
+    there = {key for key in file.keys() if not key.startswith("generator.")}
+    if odd := [*sorted(known - there), *sorted(there - known)]:
+        what = f"lacks {odd[0]}" if odd[0] in known else f"has an unknown tensor {odd[0][:60]!r}"
+        raise InputError(f"{path}: {what}; save the person again.")
+    photos, landmarks = [], []
+    for n in range(count):
+        height, width, channels = (*_shape(file, f"photo.{n}", "U8"), 0, 0, 0)[:3]
+        if channels != 3 or not (2 <= min(height, width) and max(height, width) <= MAX_SIDE):
+            raise InputError(f"{path}: photo.{n} is no picture of 2 to {MAX_SIDE} px; save the person again.")
+        if _shape(file, f"landmarks.{n}", "F64") != (N_LANDMARKS, 3):
+            raise InputError(f"{path}: landmarks.{n} are not {N_LANDMARKS} points; save the person again.")
+        points = file.get_tensor(f"landmarks.{n}").numpy()
+        if not _is_face(points, width, height):
+            raise InputError(f"{path}: landmarks.{n} are no face in their photo; save the person again.")
+        photos.append(file.get_tensor(f"photo.{n}").numpy())
+        landmarks.append(points)
+    return photos, landmarks
+
+
+def _shape(file: Any, key: str, kind: str) -> tuple[int, ...]:
+    """Of a tensor, () if it is of another kind."""
+    entry = file.get_slice(key)
+    return tuple(entry.get_shape()) if entry.get_dtype() == kind else ()
+
+
+def _is_face(points: np.ndarray, width: int, height: int) -> bool:
+    from ..portrait.portrait import MIN_FACE
+
+    if not np.isfinite(points).all() or np.abs(points).max() > 4 * max(width, height):
+        return False
+    if np.ptp(points[:468, 1]) < MIN_FACE - 1 or np.any(points[:468, :2].mean(0) // (width, height)):
+        return False
+    scale, rotation, shift = similarity(MEAN_FACE[RIGID], points[RIGID])
+    misfit = (points[RIGID] - shift) @ rotation / max(scale, 1e-6) - MEAN_FACE[RIGID]
+    return bool(np.sqrt((misfit**2).sum(1).mean()) < _MAX_MISFIT)
+
+
+def _read_psi(path: Path, file: Any, painter: Painter) -> torch.Tensor:
+    count = sum(painter.weights.generator.coeffs)
+    if _shape(file, "psi", "F32") != (1, count) or not (psi := file.get_tensor("psi")).isfinite().all():
+        raise InputError(f"{path}: psi is not {count} finite numbers; save the person again.")
+    return psi
+
+
+def _read_generator(path: Path, file: Any, painter: Painter):
+    networks = weights_file.build(path, painter.weights.config, ("generator",))
+    weights_file.check_tensors(path, file, networks, lambda key: not key.startswith("generator."))
+    weights_file.fill(path, file, "generator", networks["generator"])
+    return networks["generator"]

@@ -1,0 +1,276 @@
+"""The portrait: the photo, its face, the crop for the networks and the layers at the photo's own resolution."""
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import InputError, UsageError
+from ..geometry.mesh import HeadMesh
+from ..geometry.warp import CROP, View, Warper
+from ..landmarks.refining import Refiner
+from ..landmarks.tracking import find_faces, no_face_advice
+from . import layers
+
+HEAD_SQUARE = 2.1  # side of the crop in heights of the landmarks' box: the whole head, hair, top of the shoulders
+HEAD_RISE = 0.06  # the crop's centre above the landmarks', same unit
+MIN_FACE = 24  # px, height of the landmarks' box: smaller faces have no features to move
+SEARCH_SIZE = 4096  # px, longer side at which faces are looked for
+MATTE_SIZE = 640  # px, longer side at which the matte is computed
+MAX_PIXELS = 120_000_000  # of a photo as stored: more is a decompression bomb or a mistake
+# No vector or document formats: Pillow would start other programs for them.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "TGA", "ICO")
+_TWIN = 2.0  # mean difference of two crops, of 255, below which they are one photo: re-encoding makes about 1
+_HOLD_BAND = 0.04  # of the region's side: where the region ends inside the photo, all of it is held to the photo
+
+
+def load_photo(path: str | Path) -> np.ndarray:
+    """A photo of any kind Pillow reads, (H, W, 3) uint8 RGB, upright (EXIF) and without alpha (over white).
+
+    Raises InputError: missing, unreadable, damaged, too large, 1 px.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    path = Path(path)
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        if path.parts and path.parts[0] in ("http:", "https:"):  # a Path has lost one of its slashes
+            raise InputError(f"{path}: is an address, not a file; fetch the photo and give a local file.") from error
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise InputError(f"{path}: {reason}; check the portrait's name.") from error
+    if stat.S_ISDIR(kind):
+        raise InputError(f"{path}: is a folder, not a photo; name the image file.")
+    if not stat.S_ISREG(kind):
+        raise InputError(f"{path}: is not an ordinary file; name an image file.")
+    Image.MAX_IMAGE_PIXELS = None  # our own limit below has the clearer sentence
+    try:
+        Image.init()
+        with Image.open(path, formats=[f for f in _FORMATS if f in Image.OPEN]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(
+                    f"{path}: {image.width}x{image.height} px is too large; scale it below 120 megapixels."
+                )
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith(("I", "F")):  # 16 and 32 bit: Pillow would clip, not scale
+                values = np.array(image, np.float32)  # in place from here: it may have 100 megapixels
+                np.nan_to_num(values, copy=False, posinf=0, neginf=0)
+                top = 65535 if values.max() > 255 and image.mode.startswith("I") else max(values.max(), 1e-9)
+                np.clip(values, 0, top, out=values)
+                np.rint(np.multiply(values, 255 / top, out=values), out=values)
+                return np.repeat(values.astype(np.uint8)[..., None], 3, 2)
+            if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+                rgba = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            return np.array(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path}: not an image that can be read (is it really a photo?); use JPEG, PNG or WebP."
+        ) from error
+    except InputError:
+        raise
+    except Exception as error:  # its decoders raise whatever they like
+        raise InputError(f"{path}: the image is damaged or incomplete ({error}); get a whole copy of it.") from error
+
+
+def fit_size(photo: np.ndarray, max_size: int) -> np.ndarray:
+    """photo with its longer side at most max_size px and both sides even (H.264 needs that)."""
+    height, width = photo.shape[:2]
+    scale = min(1.0, max_size / max(height, width))
+    size = (max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2))
+    if scale == 1.0:
+        return np.ascontiguousarray(photo[: size[1], : size[0]]) if min(height, width) > 1 else photo
+    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+
+
+def head_square(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre (x, y) and side, in px, of the square crop around a head with landmarks (478, 3)."""
+    height = float(np.ptp(landmarks[:468, 1]))
+    return landmarks[:468, :2].mean(0) - (0.0, HEAD_RISE * height), HEAD_SQUARE * height
+
+
+def cut_square(image: np.ndarray, corner: np.ndarray, side: float, size: int) -> np.ndarray:
+    """The square of image (H, W[, C]) with its upper left corner at `corner` (x, y) px, as (size, size[, C]).
+
+    Beyond the image's border its edge is replicated. Shrinking averages areas, so nothing aliases.
+    """
+    scale = size / side
+    fx = fy = 1.0
+    if scale < 1:
+        height, width = image.shape[:2]
+        shrunk = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+        fx, fy = shrunk[0] / width, shrunk[1] / height
+    matrix = np.array([[scale / fx, 0, -corner[0] * scale], [0, scale / fy, -corner[1] * scale]])
+    matrix[:, 2] += (matrix[:, :2].sum(1) - 1) / 2  # pixel centres are at +0.5
+    flags = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_LINEAR
+    return cv2.warpAffine(image, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+@dataclass
+class Source:
+    """Where the pixels of a view are at full resolution.
+
+    rgba: (h, w, 4) uint8, a photo's region in the canvas' light, with the person's matte. origin: of the view's crop in
+    it, (x, y) px. scale: px of the crop per px of it. is_mirror: the crop is flipped left to right.
+    """
+
+    rgba: np.ndarray
+    origin: np.ndarray
+    scale: float
+    is_mirror: bool = False
+
+
+@dataclass
+class Region:
+    """The part of the photo that can move, at the photo's own resolution.
+
+    box: (x0, y0, x1, y1) px of the photo. frame: the same and the crop, in crop px, integers, for the Warper.
+    rgba: (h, w, 4) uint8, the photo with the person's matte. plate: (h, w, 3) uint8, the background behind them.
+    hold: (h, w) float32, 1 where the region ends inside the photo and must equal it.
+    """
+
+    box: tuple[int, int, int, int]
+    frame: tuple[int, int, int, int]
+    rgba: np.ndarray
+    plate: np.ndarray
+    hold: np.ndarray
+
+
+class Portrait:
+    """One person made ready: photo (H, W, 3) uint8 RGB, the canvas, and the landmarks (478, 3) in its px.
+
+    The crop's px relate to the photo's by crop = (photo - corner) * scale. background: "still" keeps it in its own
+    layer, "warp" moves it with the head (for portraits whose person cannot be told from it). n_faces: in the photo.
+    """
+
+    def __init__(self, photo: np.ndarray, landmarks: np.ndarray, background: str = "still", n_faces: int = 1):
+        self.photo, self.landmarks, self.n_faces = photo, landmarks, n_faces
+        self.background = background
+        centre, side = head_square(landmarks)
+        self.corner, self.scale = centre - side / 2, CROP / side
+        self.region = self._region()
+        in_crop = lambda image: cut_square(image, self.corner - self.region.box[:2], side, CROP)
+        image = cut_square(photo, self.corner, side, CROP)
+        points = landmarks * self.scale
+        points[:, :2] -= self.corner * self.scale
+        view = View(image, points, in_crop(self.region.rgba[..., 3].astype(np.float32) / 255))
+        self.plate = in_crop(self.region.plate)  # (256, 256, 3) uint8
+        canvas = Source(self.region.rgba, (self.corner - self.region.box[:2]).astype(np.float32), self.scale)
+        # Parallel lists, of what the photos show of the person: the canvas, its mirror image, then further photos.
+        self.views, self.sources = [view, view.mirrored()], [canvas]
+        self.sources.append(_relit(canvas, self.views[1]))
+
+    def add(self, other: "Portrait") -> None:
+        """Let another photo of the same person help where this one, the canvas, does not show enough."""
+        view = other.views[0].lit_as(self.views[0])
+        self.views.append(view)
+        self.sources.append(_relit(other.sources[0], view))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        face: int = 1,
+        max_size: int = 1280,
+        background: str = "still",
+        tracker: str = "auto",
+    ) -> "Portrait":
+        """Load a photo and find its face: 1 is the largest, 2 the next. Raises InputError or UsageError."""
+        whole = fit_size(load_photo(path), SEARCH_SIZE)
+        photo = fit_size(whole, max_size)
+        faces = find_faces(whole, tracker) if min(whole.shape[:2]) >= MIN_FACE else []
+        if not faces:
+            raise InputError(
+                f"{path}: no face found; use a photo that shows one face clearly, not too small or turned away"
+                f"{no_face_advice(tracker)}."
+            )
+        if face > len(faces):
+            raise UsageError(
+                f"{path}: face {face} was asked for, but the photo shows {len(faces)}; choose 1 to {len(faces)}."
+            )
+        landmarks = faces[face - 1].landmarks * (photo.shape[1] / whole.shape[1])
+        if tracker != "face-alignment":
+            landmarks = _refined(photo, landmarks)
+        height = np.ptp(landmarks[:468, 1])
+        if height < MIN_FACE:
+            raise InputError(
+                f"{path}: the face is only {height:.0f} px high at --max-size {max_size}, "
+                f"and {MIN_FACE} px are needed; raise it, or use a larger photo."
+            )
+        return cls(photo, landmarks, background, len(faces))
+
+    def warper(self) -> Warper:
+        return Warper(self.views, self.region.frame)
+
+    def _region(self) -> Region:
+        height, width = self.photo.shape[:2]
+        rings = HeadMesh(self.landmarks).rings[..., :2].reshape(-1, 2)
+        x0, y0 = np.maximum(np.floor(rings.min(0)), 0).astype(int)
+        x1, y1 = np.minimum(np.ceil(rings.max(0)), (width, height)).astype(int)
+        low = np.floor((np.array([x0, y0]) - self.corner) * self.scale).astype(int) - 1
+        high = np.ceil((np.array([x1, y1]) - self.corner) * self.scale).astype(int) + 1
+        frame = (*np.minimum(low, 0).tolist(), *np.maximum(high, CROP).tolist())
+        photo = np.ascontiguousarray(self.photo[y0:y1, x0:x1])
+        matte = np.ones(photo.shape[:2], np.float32)
+        if self.background == "still":
+            shrink = min(1.0, MATTE_SIZE / max(photo.shape[:2]))
+            small = cv2.resize(photo, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else photo
+            matte = cv2.resize(layers.matte(small), photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        hold = np.zeros(photo.shape[:2], np.float32)
+        band = max(2.0, _HOLD_BAND * max(hold.shape))
+        for edge, axis, inside in ((x0 > 0, 1, 1), (y0 > 0, 0, 1), (x1 < width, 1, -1), (y1 < height, 0, -1)):
+            if edge:
+                ramp = np.clip(2 - 2 * np.arange(hold.shape[axis], dtype=np.float32) / band, 0, 1)[::inside]
+                hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
+        rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
+        return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, layers.plate(photo, matte), hold)
+
+
+def _refined(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks (478, 3) in px of the photo, as the Refiner finds them."""
+    centre, side = head_square(landmarks)
+    corner, scale = np.array([*(centre - side / 2), 0]), CROP / side
+    refiner = Refiner()
+    try:
+        points = refiner(cut_square(photo, corner[:2], side, CROP), (landmarks - corner) * scale)
+    finally:
+        refiner.close()
+    return points / scale + corner
+
+
+def check_photos(portraits: list[Portrait], names: list[str]) -> tuple[list[Portrait], list[str]]:
+    """Photos of one person without those that are there twice, and warnings about them and about strangers."""
+    from ..networks.perceptual import same_person
+
+    kept, warnings = {}, []
+    for portrait, name in zip(portraits, names):
+        image = portrait.views[0].image.astype(np.float32)
+        twin = next((n for p, n in kept.items() if np.abs(p.views[0].image - image).mean() < _TWIN), None)
+        if twin is None:
+            kept[portrait] = name
+        else:
+            warnings.append(f"{name}: shows the same as {twin} and was left out.")
+    if len(kept) > 1:
+        views = [portrait.views[0] for portrait in kept]
+        same = same_person([view.image for view in views], [view.landmarks for view in views])
+        first, *_ = kept.values()
+        for name in (name for name, known in zip(kept.values(), same) if not known):
+            warnings.append(f"{name}: seems to show another person than {first}; leave it out if so.")
+    return list(kept), warnings
+
+
+def _relit(source: Source, view: View) -> Source:
+    """A source in the light that a view of the same photo was given."""
+    gain = view.gain[:, ::-1] if view.is_mirror else view.gain
+    size = CROP / source.scale / gain.shape[0]  # px of the photo per cell
+    offset = source.origin + (size - 1) / 2
+    matrix = np.array([[size, 0, offset[0]], [0, size, offset[1]]])
+    flags, shape = cv2.INTER_LINEAR, source.rgba.shape[1::-1]
+    large = cv2.warpAffine(np.ascontiguousarray(gain), matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    rgba = source.rgba.copy()
+    rgba[..., :3] = cv2.multiply(rgba[..., :3], large, dtype=cv2.CV_8U)
+    return Source(rgba, source.origin, source.scale, view.is_mirror)

@@ -1,0 +1,83 @@
+"""A video that stands for photos: the sharp frames in which the person looks most different."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from ..geometry.mesh import MEAN_FACE, openness
+from ..geometry.pose import estimate_poses
+from ..landmarks.following import MotionTrack, track_video
+from ..media.reading import FrameReader
+from ..motion.drivers import TRACK_SIZE
+from .portrait import Portrait, fit_size
+
+_GRID = 48  # cells, each way, in which sharpness is kept for every frame
+_SHARPEST = 0.6  # share of the frames that is sharp enough to choose from
+
+
+def portraits_of_video(
+    path: str,
+    shots: int,
+    max_size: int = 1280,
+    background: str = "still",
+    tracker: str = "mediapipe",
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> list[Portrait]:
+    """Portraits of up to `shots` frames of a video, of its largest face; the first, the canvas, is the calmest.
+
+    Fewer when the video has fewer frames with a face. Raises InputError.
+    """
+    reader = FrameReader(path, max_side=TRACK_SIZE)
+    energy: list[np.ndarray] = []
+    for state in track_video(_watched(reader, energy), reader.fps, str(path), 1, tracker):
+        if isinstance(state, MotionTrack):
+            break
+        progress(state, reader.expected_frames)
+    chosen = choose_frames(state, _sharpness(state, energy), shots)
+    portraits = {}
+    with FrameReader(path) as frames:
+        for t, frame in enumerate(frames):
+            if t in chosen:
+                photo = fit_size(frame, max_size)
+                scale = photo.shape[1] / state.size[0]
+                portraits[t] = Portrait(photo, state.landmarks[t].astype(np.float64) * scale, background)
+            if len(portraits) == len(chosen):
+                break
+    return [portraits[t] for t in chosen]
+
+
+def choose_frames(track: MotionTrack, sharpness: np.ndarray, shots: int) -> list[int]:
+    """Frames (at most `shots`) that differ most in mouth, eyes and turn of the head, the calmest first."""
+    turns = np.array([cv2.Rodrigues(r)[0][:, 0] for r in estimate_poses(track.landmarks, MEAN_FACE).rotation])
+    opening = openness(track.landmarks)
+    enough = np.quantile(sharpness[track.found], 1 - _SHARPEST)
+    usable = np.flatnonzero(track.found & (sharpness >= enough))
+    looks = np.concatenate([opening, turns], 1)[usable]
+    eyes = np.abs(opening[usable, 2:] - np.median(opening[usable, 2:], 0)).sum(1)
+    calm = np.linalg.norm(turns[usable], axis=1) + opening[usable, 0] + eyes
+    chosen = [int(calm.argmin())]
+    distance = np.abs(looks - looks[chosen[0]]).sum(1)
+    while len(chosen) < min(shots, len(usable)):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.abs(looks - looks[chosen[-1]]).sum(1))
+        distance[chosen] = -1
+    return usable[chosen].tolist()
+
+
+def _watched(frames: Iterable[np.ndarray], energy: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The frames, while their fine detail is noted, (_GRID, _GRID) each."""
+    for frame in frames:
+        detail = cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_32F) ** 2
+        energy.append(cv2.resize(detail, (_GRID, _GRID), interpolation=cv2.INTER_AREA))
+        yield frame
+
+
+def _sharpness(track: MotionTrack, energy: list[np.ndarray]) -> np.ndarray:
+    """Fine detail of the face in every frame, (T,)."""
+    result = np.zeros(len(track))
+    for t, (points, cells) in enumerate(zip(track.landmarks, energy)):
+        low, high = points[:468, :2].min(0), points[:468, :2].max(0)
+        (x0, y0), (x1, y1) = (np.clip(p / track.size * _GRID, 0, _GRID - 1).astype(int) for p in (low, high))
+        result[t] = cells[y0 : y1 + 1, x0 : x1 + 1].mean()
+    return result

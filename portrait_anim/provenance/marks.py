@@ -1,0 +1,208 @@
+"""Marks in outputs that say, to machines, that they are synthetic and how they were made; and the visible label.
+
+Two marks, because one of them survives what the other does not: XMP metadata (MP4, MOV, PNG, GIF; plain tags in
+WebM) with the IPTC digital source type, and a signed C2PA manifest (all but WebM, for which C2PA has no place) that
+also names portrait and driver and shows any later change. No network: no time stamp is asked for.
+"""
+
+import mimetypes
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__
+from ..errors import InputError, PortraitAnimError, UsageError
+from ..networks.weights import sha256_of
+from ..system.files import partial_path, remove
+from .signing import Identity, load_identity, own_identity
+
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+TOOL = f"portrait-anim {__version__}"
+DESCRIPTION = f"Made with {TOOL}: a still portrait animated by a driver clip (synthetic motion)."
+HASH = "portrait-anim.sha256"  # of an ingredient's file, in its metadata
+OFFLINE = {  # settings of c2pa's: nothing is fetched, no pictures of the inputs go into the manifest
+    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
+    "builder": {"thumbnail": {"enabled": False}},
+    "core": {"backing_store_memory_threshold_in_mb": 16},  # of 512: a large file need not be in memory twice
+}
+_SIGNABLE = (".mp4", ".mov", ".m4v", ".png", ".gif")
+_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # the uuid of XMP in MP4 and MOV
+_XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/"
+ xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmp:CreatorTool="{TOOL}"
+ Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}">
+<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{DESCRIPTION}</rdf:li></rdf:Alt></dc:description>
+</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>""".encode()
+
+
+class Marking:
+    """The marks of one output; call it with each finished file before that gets its name.
+
+    images, driver: the inputs, named in the manifest with their SHA-256; private leaves the names out, and whatever
+    provenance the inputs carry themselves. sign_cert, sign_key: PEM files, None for the key of this installation.
+    tags: for the encoder. warnings: sentences; a file that cannot be signed is still finished, with XMP alone.
+
+    Raises UsageError when only one of certificate and key is given, InputError when they cannot sign.
+    """
+
+    def __init__(self, images: list, driver, private: bool = False, sign_cert=None, sign_key=None):
+        if (sign_cert is None) != (sign_key is None):
+            raise UsageError("--sign-cert and --sign-key belong together; give both or neither.")
+        self.tags = {"comment": DESCRIPTION, "digital_source_type": SOURCE_TYPE}
+        self.warnings: list[str] = []
+        self._inputs = [*(("portrait", Path(image)) for image in images), ("driver", Path(driver))]
+        self._private = private
+        self._identity: Identity | None = None
+        self._ingredients: list[tuple[dict, Path | None]] | None = None
+        if sign_cert is not None:
+            self._identity = load_identity(sign_cert, sign_key)
+            self._try_out(sign_cert)
+
+    def __call__(self, path: Path) -> None:
+        """Mark the file. What cannot be done is said in `warnings`, once. Raises OSError when XMP cannot be written."""
+        _add_xmp(path)
+        if path.suffix.lower() not in _SIGNABLE or self.warnings:
+            return
+        try:
+            # In a thread, since c2pa calls back into Python, and an interrupt there would be lost.
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(self._sign, path).result()
+        except Exception as error:  # whatever it is, the video is made and must not be lost
+            reason = str(error) if isinstance(error, PortraitAnimError) else f"{type(error).__name__}: {error}"
+            self.warnings.append(
+                f"no signed manifest was added ({reason.rstrip('.')}); the synthetic marking is in the metadata only"
+            )
+
+    def leave_out(self, numbers: list[int]) -> None:
+        """Do not name the images at these places: nothing of them is in the output."""
+        self._inputs = [given for number, given in enumerate(self._inputs) if number not in numbers]
+
+    def _sign(self, path: Path) -> None:
+        signed = partial_path(path, path.suffix)
+        try:
+            with open(path, "rb") as source, open(signed, "w+b") as target:
+                self._identity = self._identity or own_identity()
+                if self._ingredients is None:
+                    self._ingredients = [self._ingredient(n, *part) for n, part in enumerate(self._inputs)]
+                _sign_stream(self._identity, self._ingredients, path.suffix[1:].lower(), source, target)
+            os.replace(signed, path)
+        finally:
+            remove(signed)
+
+    def _ingredient(self, number: int, role: str, path: Path) -> tuple[dict, Path | None]:
+        """What the manifest says of an input, and the file if c2pa should look into it for provenance of its own."""
+        ingredient = {"relationship": "inputTo", "label": f"input{number}", "description": role}
+        ingredient["title"] = role if self._private else path.name
+        if kind := mimetypes.guess_type(path.name)[0]:
+            ingredient["format"] = kind
+        if path.is_file():
+            ingredient["metadata"] = {HASH: sha256_of(path)}
+        return ingredient, None if self._private or not path.is_file() else path
+
+    def _try_out(self, certificate) -> None:
+        """C2PA has rules of its own for certificates; learn about them before the work, not after it."""
+        import io
+
+        from PIL import Image
+
+        picture = io.BytesIO()
+        Image.new("RGB", (1, 1)).save(picture, "PNG")
+        try:
+            _sign_stream(self._identity, [], "png", picture, io.BytesIO())
+        except Exception as error:
+            raise InputError(
+                f"{certificate}: cannot sign C2PA manifests ({error}); use another certificate."
+            ) from error
+
+
+def _sign_stream(identity: Identity, ingredients: list, kind: str, source, target) -> None:
+    """source, a file of that kind, with a signed manifest to target; both are binary streams."""
+    import c2pa
+
+    agent = {"name": "portrait-anim", "version": __version__}
+    created = {
+        "action": "c2pa.created",
+        "digitalSourceType": SOURCE_TYPE,
+        "softwareAgent": agent,
+        "description": DESCRIPTION,
+    }
+    if ingredients:
+        created["parameters"] = {"ingredientIds": [about["label"] for about, _ in ingredients]}
+    manifest = {
+        "claim_generator_info": [agent],
+        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}],
+    }
+    kinds = c2pa.Builder.get_supported_mime_types()
+    plain = [about for about, path in ingredients if path is None or about.get("format") not in kinds]
+    algorithm = c2pa.C2paSigningAlg[identity.algorithm]
+    info = c2pa.C2paSignerInfo(algorithm, identity.chain.encode(), identity.key.encode(), None)
+    with (
+        c2pa.Context.from_dict(OFFLINE) as context,
+        c2pa.Builder({**manifest, "ingredients": plain}, context) as builder,
+        c2pa.Signer.from_info(info) as signer,
+    ):
+        for about, path in ingredients:
+            if about not in plain:
+                with open(path, "rb") as file:
+                    builder.add_ingredient(about, about["format"], file)
+        builder.sign(signer, kind, source, target)
+
+
+def _add_xmp(path: Path) -> None:
+    """Write the XMP packet where the format has its place for it; WebM has none."""
+    suffix = path.suffix.lower()
+    if suffix in (".mp4", ".mov", ".m4v"):
+        with open(path, "ab") as file:  # at the end, so that no offset in the file changes
+            file.write((24 + len(_XMP)).to_bytes(4, "big") + b"uuid" + _XMP_BOX + _XMP)
+    elif suffix == ".png":
+        chunk = b"iTXtXML:com.adobe.xmp" + bytes(5) + _XMP
+        chunk = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        _insert(path, 33, chunk)  # after signature and IHDR, which come first
+    elif suffix == ".gif":
+        magic = b"\x01" + bytes(range(255, -1, -1)) + b"\x00"  # so that readers who count blocks find the end
+        flags = path.open("rb").read(11)[10]
+        colours = 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+        _insert(path, 13 + colours, b"\x21\xff\x0bXMP DataXMP" + _XMP + magic)
+
+
+def _insert(path: Path, place: int, data: bytes) -> None:
+    """Put data into a file at that place, through a second file."""
+    longer = partial_path(path, path.suffix)
+    try:
+        with open(path, "rb") as source, open(longer, "wb") as target:
+            target.write(source.read(place) + data)
+            while block := source.read(1 << 20):
+                target.write(block)
+        os.replace(longer, path)
+    finally:
+        remove(longer)
+
+
+def labelled(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The frames with the label."""
+    for frame in frames:
+        _add_label(frame)
+        yield frame
+
+
+def _add_label(frame: np.ndarray) -> None:
+    """Write "AI" into the lower right corner of a frame (H, W, 3) uint8, in place: white on a dark, translucent box."""
+    import cv2
+
+    height, width = frame.shape[:2]
+    size = max(8, round(0.05 * min(height, width)))  # px, height of the letters' box
+    x, y = max(0, width - round(2.4 * size)), max(0, height - round(1.7 * size))
+    box = frame[y : y + round(1.2 * size), x : x + round(1.9 * size)]
+    box //= 3
+    scale = 0.75 * size / cv2.getTextSize("AI", cv2.FONT_HERSHEY_SIMPLEX, 1, 1)[0][1]
+    thickness = max(1, round(size / 9))
+    (text_width, text_height), _ = cv2.getTextSize("AI", cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    at = ((box.shape[1] - text_width) // 2, (box.shape[0] + text_height) // 2)
+    cv2.putText(
+        frame, "AI", (x + at[0], y + at[1]), cv2.FONT_HERSHEY_SIMPLEX, scale, (255,) * 3, thickness, cv2.LINE_AA
+    )

@@ -1,0 +1,286 @@
+"""Videos of people -> training shards: tracked, split at cuts and lost faces, one fixed 256 px crop per segment.
+
+A shard is one segment as a plain .npz (no pickle): JPEG frames and mattes as bytes with offsets, landmarks
+(T, 478, 3) float32 in px of the crop, and a JSON header. `index.jsonl` beside them says what became of every video.
+"""
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import InputError, PortraitAnimError
+from ..geometry.warp import CROP
+from ..landmarks.refining import Refiner
+from ..portrait.portrait import cut_square, head_square
+from ..system.files import write_aside
+
+FORMAT = 1
+MATTE = 128  # px: the matte is smooth, half the crop's resolution holds it
+VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif"}
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    fps: float = 15.0  # faces move little between frames; more would store the same picture twice
+    min_frames: int = 12
+    max_frames: int = 400  # per segment, so that one long interview does not fill the shards
+    min_face: float = 60.0  # px, height of the face in the source: less has no mouth to learn from
+    jpeg_quality: int = 95
+
+
+@dataclass
+class Shard:
+    """One segment in memory. frames, mattes: lists of JPEG bytes (uint8 arrays); landmarks (T, 478, 3) float32."""
+
+    header: dict
+    frames: list[np.ndarray]
+    mattes: list[np.ndarray]
+    landmarks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def group(self) -> str:
+        """The person: everything of one group is on the same side of the train / held-out split."""
+        return self.header["group"]
+
+    @property
+    def held_out(self) -> bool:
+        return is_held_out(self.group)
+
+    def image(self, t: int) -> np.ndarray:
+        """Frame t, (256, 256, 3) uint8 RGB."""
+        return cv2.cvtColor(cv2.imdecode(self.frames[t], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+    def matte(self, t: int) -> np.ndarray:
+        """Person matte of frame t, (256, 256) float32 in 0..1."""
+        small = cv2.imdecode(self.mattes[t], cv2.IMREAD_GRAYSCALE)
+        return cv2.resize(small, (CROP, CROP), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
+
+
+def is_held_out(group: str) -> bool:
+    """The fixed split by identity: about one person in seven is never trained on, whatever else is in the folder."""
+    return int(hashlib.sha256(group.encode()).hexdigest(), 16) % 7 == 0
+
+
+def save_shard(path: Path, shard: Shard) -> None:
+    pack = lambda parts: (np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts]))
+    frames, frame_offsets = pack(shard.frames)
+    mattes, matte_offsets = pack(shard.mattes)
+    with write_aside(path) as partial, open(partial, "wb") as file:
+        np.savez(file, header=np.array(json.dumps(shard.header)), landmarks=shard.landmarks, frames=frames,
+                 frame_offsets=frame_offsets, mattes=mattes, matte_offsets=matte_offsets)  # fmt: skip
+
+
+_UNREADABLE = (  # what NumPy and JSON make of damaged or hostile files
+    OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RecursionError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
+
+
+def load_shard(path: Path) -> Shard:
+    """Raises InputError when the file is not a shard of this format."""
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            header = json.loads(str(z["header"]))
+            if header["format"] != FORMAT:
+                raise InputError(f"{path}: shard format {header['format']} is not {FORMAT}; run prepare again.")
+            cut = lambda data, offsets: [data[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
+            frames = cut(z["frames"], z["frame_offsets"])
+            return Shard(header, frames, cut(z["mattes"], z["matte_offsets"]), z["landmarks"])
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: not a readable shard ({error}); delete it and run prepare again.") from error
+
+
+def load_shards(folder: Path, held_out: bool) -> list[Shard]:
+    """All shards of one side of the split; raises InputError when there is none."""
+    shards = [load_shard(p) for p in sorted(Path(folder).glob("*.npz"))]
+    chosen = [s for s in shards if s.held_out == held_out]
+    if not chosen:
+        side, people = "held-out" if held_out else "training", len({s.group for s in shards})
+        raise InputError(
+            f"{folder}: no {side} people among its {people}; about one in seven is held out, so make shards of "
+            "ten people or more with portrait-anim prepare."
+        )
+    return chosen
+
+
+def expand(videos: list[Path]) -> list[Path]:
+    """Files as given, and every video below the folders given."""
+    found: list[Path] = []
+    for path in videos:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; check the name.")
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+        else:
+            found.append(path)
+    if not found:
+        raise InputError(f"No videos found in {', '.join(map(str, videos))}; give video files or folders of them.")
+    return found
+
+
+def read_groups(path: Path | None) -> dict[str, str]:
+    """{file stem: person} from a JSON-lines file with `id` and `group` in each line."""
+    if path is None:
+        return {}
+    try:
+        rows = [json.loads(line) for line in Path(path).read_text().splitlines() if line.strip()]
+        return {str(r["id"]): str(r["group"]) for r in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: every line must be JSON with `id` and `group` ({error}).") from error
+
+
+def prepare(
+    videos: list[Path],
+    out: Path,
+    groups: Path | None = None,
+    workers: int = 2,
+    config: PrepareConfig = PrepareConfig(),
+    progress: Callable[[dict, int, int], None] = lambda report, done, total: None,
+) -> list[dict]:
+    """Make shards of videos in folder out. Resumable: videos that index.jsonl knows unchanged are not read again.
+
+    groups: see read_groups; without it every file is a person of its own. progress(report, done, total) is called
+    per video. Returns the reports: {"video", "shards", "kept", "rejected": {reason: frames}, "error"}.
+    """
+    files, group_of = expand(videos), read_groups(groups)
+    out.mkdir(parents=True, exist_ok=True)
+    index = out / "index.jsonl"
+    known = {}
+    if index.exists():
+        for line in index.read_text().splitlines():
+            try:
+                row = json.loads(line)
+                known[row["video"], row["stamp"]] = row
+            except (ValueError, KeyError):
+                continue  # the last line of a run that was killed
+    reports, jobs = [], []
+    for file in files:
+        row = known.get((str(file), _stamp(file)))
+        if row and all((out / s).exists() for s in row["shards"]):
+            reports.append(row)
+        else:
+            jobs.append((file, out, group_of.get(file.stem, file.stem), config))
+    for n, row in enumerate(reports, 1):
+        progress(row, n, len(files))
+    with ProcessPoolExecutor(max_workers=max(1, workers)) as pool, open(index, "a") as log:
+        for future in as_completed([pool.submit(_prepare_one, *job) for job in jobs]):
+            report = future.result()
+            log.write(json.dumps(report) + "\n")
+            log.flush()
+            reports.append(report)
+            progress(report, len(reports), len(files))
+    return reports
+
+
+def _stamp(file: Path) -> str:
+    try:
+        stat = file.stat()
+        return f"{stat.st_size}-{stat.st_mtime_ns}"
+    except OSError:
+        return "missing"
+
+
+def _prepare_one(file: Path, out: Path, group: str, config: PrepareConfig) -> dict:
+    """One video; never raises for what is wrong with the video itself."""
+    cv2.setNumThreads(1)
+    report = {
+        "video": str(file),
+        "stamp": _stamp(file),
+        "group": group,
+        "shards": [],
+        "kept": 0,
+        "rejected": {},
+        "error": None,
+    }
+    stem = f"{file.stem}-{hashlib.sha256(str(file).encode()).hexdigest()[:6]}"
+    try:
+        for number, shard in enumerate(_segments(file, group, config, report["rejected"])):
+            name = f"{stem}-{number}.npz"
+            save_shard(out / name, shard)
+            report["shards"].append(name)
+            report["kept"] += len(shard)
+    except PortraitAnimError as error:
+        report["error"] = str(error)
+    return report
+
+
+def _segments(file: Path, group: str, config: PrepareConfig, rejected: dict[str, int]) -> Iterator[Shard]:
+    """Runs of frames with one face that moves without a jump, each as a shard."""
+    from ..landmarks.tracking import MediaPipeTracker
+    from ..media.reading import FrameReader
+
+    tracker, refiner = MediaPipeTracker(video=True, max_faces=1), Refiner()
+    frames: list[np.ndarray] = []
+    faces: list[np.ndarray] = []
+    thumb = None
+
+    def close(reason: str) -> Iterator[Shard]:
+        if len(frames) >= config.min_frames:
+            yield _make_shard(file, group, frames, faces, refiner, config)
+        elif frames:
+            rejected[reason] = rejected.get(reason, 0) + len(frames)
+        frames.clear()
+        faces.clear()
+
+    try:
+        with FrameReader(file, max_side=1080) as reader:
+            fps = min(config.fps, float(reader.fps))
+            for n, image in enumerate(reader):
+                if int(n * fps / float(reader.fps)) == int((n - 1) * fps / float(reader.fps)):
+                    continue
+                small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+                cut = thumb is not None and np.abs(small - thumb).mean() > 30
+                thumb = small
+                found = tracker.faces(image)
+                face = found[0].landmarks if found else None
+                if face is not None and np.ptp(face[:468, 1]) < config.min_face:
+                    rejected["face too small"] = rejected.get("face too small", 0) + 1
+                    face = None
+                elif face is None:
+                    rejected["no face"] = rejected.get("no face", 0) + 1
+                jump = face is not None and faces and (
+                    np.linalg.norm((face - faces[-1])[:468, :2].mean(0)) > 0.35 * np.ptp(face[:468, 1])
+                )  # fmt: skip
+                if cut or face is None or jump or len(frames) >= config.max_frames:
+                    yield from close("segment too short")
+                if face is not None:
+                    frames.append(image.copy())
+                    faces.append(face)
+            yield from close("segment too short")
+    finally:
+        tracker.close()
+        refiner.close()
+
+
+def _make_shard(file: Path, group: str, frames: list, faces: list, refiner: Refiner, config: PrepareConfig) -> Shard:
+    from ..portrait.layers import matte
+
+    landmarks = np.stack(faces)
+    height, width = frames[0].shape[:2]
+    centre, side = head_square(np.median(landmarks, axis=0))
+    # A clip that is already cut close to the head is taken whole: cutting closer would lose the hair.
+    side = min(width, height) if side > 0.8 * min(width, height) else side
+    scale = CROP / side
+    corner = np.clip(centre - side / 2, 0, np.maximum(np.array([width, height]) - side, 0))
+    landmarks = landmarks * scale
+    landmarks[..., :2] -= corner * scale
+    to_jpeg = lambda image, quality: cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].ravel()
+    images, mattes = [], []
+    for n, frame in enumerate(frames):
+        crop = cut_square(frame, corner, side, CROP)
+        landmarks[n] = refiner(crop, landmarks[n])
+        images.append(to_jpeg(crop[..., ::-1], config.jpeg_quality))
+        soft = cv2.resize(matte(crop), (MATTE, MATTE), interpolation=cv2.INTER_AREA)
+        mattes.append(to_jpeg((soft * 255).round().astype(np.uint8), 90))
+    header = {"format": FORMAT, "video": file.name, "group": group, "scale": scale}
+    return Shard(header, images, mattes, landmarks.astype(np.float32))

@@ -1,0 +1,229 @@
+"""`portrait-anim serve`: a local web page. Drop a portrait, choose a motion, watch the progress, see the result."""
+
+import ipaddress
+import re
+import secrets
+import shutil
+import socket
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI, Form, HTTPException, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+
+from .. import __version__
+from ..animation.animator import Animator, default_output
+from ..errors import PortraitAnimError, UsageError
+from ..media.reading import probe
+from ..motion.builtin import NAMES
+from ..portrait.portrait import load_photo
+from .queue import Job, Jobs, QueueFull
+
+MB = 1_000_000
+
+
+def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> FastAPI:
+    """The page and its API. host: what the server listens on. max_upload: MB of portrait and clip together.
+
+    POST /jobs (multipart form: portrait, clip or driver, options) -> 201 {id}; GET /jobs/ID -> state and progress;
+    GET /jobs/ID/video; DELETE /jobs/ID cancels and deletes. Errors are {"error": one sentence}.
+    """
+    app = FastAPI(title="portrait-anim", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    page = files(__package__).joinpath("page.html").read_text("utf-8")
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next) -> Response:
+        refused = _refusal(request, host, max_upload)
+        response = JSONResponse({"error": refused[1]}, refused[0]) if refused else await call_next(request)
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.update({"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"})
+        return response
+
+    @app.exception_handler(PortraitAnimError)
+    async def known(request: Request, error: PortraitAnimError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 503 if isinstance(error, QueueFull) else 400)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}."}, 400)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code)
+
+    def find(id: str) -> Job:
+        job = jobs.get(id)
+        if job is None:
+            raise HTTPException(404, "This job is not known (any more); start it again.")
+        return job
+
+    @app.get("/")
+    def index() -> HTMLResponse:
+        nonce = secrets.token_urlsafe(16)  # only our own script and style run, whatever a file is named
+        policy = (
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
+            "img-src 'self' blob: data:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'"
+        )
+        return HTMLResponse(page.replace("{{nonce}}", nonce), headers={"Content-Security-Policy": policy})
+
+    @app.get("/info")
+    def info() -> dict:
+        return {"version": __version__, "motions": NAMES, "max_upload": max_upload}
+
+    @app.post("/jobs", status_code=201)
+    def create(
+        portrait: UploadFile,
+        clip: UploadFile | None = None,
+        driver: Annotated[str, Form()] = "",
+        face: Annotated[int, Form()] = 1,
+        strength: Annotated[float, Form()] = 1.0,
+        only: Annotated[list[str], Form()] = [],  # noqa: B006 (FastAPI's way to say "none")
+        max_size: Annotated[int, Form()] = 1280,
+        audio: Annotated[bool, Form()] = True,
+    ) -> dict:
+        if clip is None and driver not in NAMES:
+            raise UsageError(f"Motion '{driver}' is not known; choose {', '.join(NAMES)} or upload a clip.")
+        folder = jobs.new_folder()
+        try:
+            photo = _save(portrait, folder, "portrait")
+            load_photo(photo)  # a wrong file is refused at once, not when its turn comes
+            moved_by = driver if clip is None else _save(clip, folder, "clip")
+            if clip is not None:
+                probe(moved_by)
+            options = {"face": face, "strength": strength, "only": tuple(only), "max_size": max_size, "audio": audio}
+            return {"id": jobs.add(folder, photo, moved_by, options).id}
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, PortraitAnimError) and not isinstance(error, QueueFull):
+                raise type(error)(Jobs.sentence(error, folder)) from error
+            raise
+
+    @app.get("/jobs/{id}")
+    def status(id: str) -> dict:
+        job = find(id)
+        said = {"state": job.state, "position": jobs.position(job), "message": job.message}
+        said |= {"stage": job.step.stage, "done": job.step.done, "total": job.step.total}
+        said |= {"seconds_left": job.seconds_left(), "portrait": job.portrait.name}
+        if job.result and job.state == "done":
+            said["warnings"] = [Jobs.sentence(warning, job.folder) for warning in job.result.warnings]
+            said |= {"frames": job.result.frames, "size": job.result.size, "fps": float(job.result.fps)}
+            said |= {"seconds": job.result.timings["total"], "name": default_output(job.portrait, job.driver).name}
+        return said
+
+    @app.get("/jobs/{id}/video")
+    def video(id: str, download: bool = False) -> FileResponse:
+        job = find(id)
+        if job.state != "done":
+            raise HTTPException(404, "This job has no video (yet).")
+        name = default_output(job.portrait, job.driver).name
+        kind = "attachment" if download else "inline"
+        return FileResponse(job.result.output, media_type="video/mp4", filename=name, content_disposition_type=kind)
+
+    @app.delete("/jobs/{id}", status_code=204)
+    def delete(id: str) -> None:
+        jobs.remove(find(id))
+
+    return app
+
+
+def _refusal(request: Request, host: str, max_upload: int) -> tuple[int, str] | None:
+    """Status and sentence for a request that is not for us, None for one that is.
+
+    A foreign page can make a browser send requests here (CSRF), or point its own name at this address and read the
+    answers (DNS rebinding). The first carries a foreign Origin, the second a foreign name as Host.
+    """
+    named = request.headers.get("host", "")
+    if not _is_own_name(named, host):
+        return 421, f"This server does not answer to the name {named[:100]!r}; use the address that it printed."
+    origin = request.headers.get("origin")
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and request.method != "GET":
+        return 403, "Another page may not use this server."
+    if origin is not None and urlsplit(origin).netloc != named:
+        return 403, "Another page may not use this server."
+    if request.method == "POST":
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal():
+            return 411, "The upload must say its length."
+        if int(length) > max_upload * MB:
+            return 413, f"The upload has {int(length) / MB:.0f} MB; at most {max_upload} MB are taken (--max-upload)."
+    return None
+
+
+def _is_own_name(named: str, host: str) -> bool:
+    try:
+        name = urlsplit(f"//{named}").hostname or ""
+    except ValueError:
+        return False
+    if name in ("localhost", host) or _is_address(name):
+        return True  # an address never went through a name server, so nobody can have bent it
+    machine = socket.gethostname().lower()
+    return not is_loopback(host) and name in (machine, f"{machine}.local")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach a server that listens on `host`."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def shown_name(host: str) -> str:
+    """How a server that listens on `host` is written in an address; for 0.0.0.0 and :: the machine's own name."""
+    if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _save(upload: UploadFile, folder: Path, kind: str) -> Path:
+    """The upload under its own name as far as that is harmless: the name appears in sentences and in the result's."""
+    name = re.sub(r"[^\w .()+-]", "_", Path((upload.filename or "").replace("\\", "/")).name).lstrip(". -")[-80:]
+    path = folder / kind / (name or kind)
+    path.parent.mkdir()
+    with open(path, "wb") as file:
+        shutil.copyfileobj(upload.file, file, 1 << 20)
+    return path
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes any free one. Raises UsageError."""
+    if not 0 <= port <= 65535:
+        raise UsageError(f"--port {port} is impossible; choose 1 to 65535, or 0 for any free one.")
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"--host {host} --port {port}: cannot listen there ({reason}); choose another.") from error
+
+
+def serve(
+    listener: socket.socket, host: str = "127.0.0.1", max_upload: int = 200, animator: Animator | None = None
+) -> None:
+    """Serve the page on a socket made by `listen` until a signal; then stop the job that runs, delete all files.
+
+    Raises what the signal's handler does, for SIGINT usually KeyboardInterrupt.
+    """
+    jobs = Jobs(animator or Animator())
+    try:
+        config = uvicorn.Config(
+            make_app(jobs, host, max_upload),
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        uvicorn.Server(config).run(sockets=[listener])  # ends in good order, then passes the signal on
+    finally:
+        jobs.close()
+        listener.close()
