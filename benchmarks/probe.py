@@ -22,7 +22,7 @@ STAGES = (  # stage, module, function or class.method
     ("retarget", "motion", "Retargeter.__getitem__"),
     ("warp", "warp", "Warper.warp"),
     ("condition", "animator", "condition"),
-    ("network", "painter", "Brush.paint"),
+    ("network", "painter", "ConditionedGenerator.paint"),
     ("network", "painter", "Painter.paint"),  # of revisions before
     ("paint", "compose", "paint_box"),
     ("composite", "compose", "compose_frame"),
