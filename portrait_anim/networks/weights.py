@@ -1,6 +1,7 @@
-"""Weights files: one safetensors file with G, E and D in fp16; config and origin are in its metadata.
+"""Weights files: one safetensors file with the networks in fp16; the config and the origin are in its metadata.
 
-D, the discriminator, is there to fine-tune with; files without one can be used, too.
+Ours holds "source" (the source encoder) and "generator", the paper's "embedder" and "generator". "critic", the
+discriminator, is there to fine-tune with; files without one can be used, too.
 
 A file is never trusted: nothing in it is code; names, shapes and types are checked against its config before
 any memory is taken; `portrait_anim-<hash8>.safetensors` carries 8 digits of its own SHA-256. Any fault is an
@@ -19,29 +20,38 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InputError, OutputError
 from ..system.files import write_whole
+from .config import PAPER, ModelConfig
 
 if TYPE_CHECKING:
     import torch
 
-    from .networks import Discriminator, Embedder, Generator, ModelConfig
+    from .critic import Discriminator
+    from .embedder import Embedder
+    from .generator import Generator
+    from .paper import PaperGenerator
+    from .source import SourceEncoder
 
-FORMAT = 1  # of the metadata and of the tensor names; another number is refused
+FORMAT = 2  # of the metadata and of the tensor names; another number is refused
+FIRST_PAINTER = 1  # the format of the network before this one, which painted 256 px
 NAME = re.compile(r"portrait_anim-([0-9a-f]{8})\.safetensors")
 KEY = "portrait_anim"  # of the metadata: one JSON text, since safetensors does not keep the order of several
 INFO = ("name", "training", "licence")  # what `info` must say
 
 
 class Weights(NamedTuple):
-    generator: Generator  # both in eval mode and channels_last
-    embedder: Embedder
+    """The networks of a weights file, in eval mode and channels_last, and what the file says of them."""
+
     config: ModelConfig
     info: dict[str, Any]  # "name", "training", "licence" and whatever else was saved
     sha256: str  # of the file
+    generator: Generator | PaperGenerator
+    source: SourceEncoder | None = None  # of our model
+    embedder: Embedder | None = None  # of the paper's
     critic: Discriminator | None = None  # without its table of training videos; None: not asked for, or not there
 
 
 def find_default() -> Path | None:
-    """The weights that came with the package, beside it in a checkout or inside it when installed."""
+    """Find the weights that came with the package: beside it in a checkout, inside it when installed."""
     package = Path(__file__).parent.parent
     for folder in (package.parent / "weights", package / "weights"):
         found = [path for path in folder.glob("*.safetensors") if NAME.fullmatch(path.name)]
@@ -51,7 +61,7 @@ def find_default() -> Path | None:
 
 
 def check_file(path: str | Path) -> Path:
-    """Raises InputError when there is no such file: cheap, before torch is imported."""
+    """Give the path back; raises InputError when there is no such file. Cheap: torch is not imported."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such weights file; check the path.")
@@ -60,25 +70,32 @@ def check_file(path: str | Path) -> Path:
 
 def save(
     path: str | Path,
-    generator: Generator,
-    embedder: Embedder,
     config: ModelConfig,
     info: dict[str, Any],
+    *,
+    generator: Generator | PaperGenerator,
+    source: SourceEncoder | None = None,
+    embedder: Embedder | None = None,
     critic: Discriminator | None = None,
 ) -> Path:
     """Write the file `path`, or one named by its hash if `path` is a folder, and return where it is.
 
-    Of the critic all but the table of its training videos is kept: fine-tuning has its own person.
+    Our model needs `source`, the paper's `embedder`. Of the critic all but the table of its training videos is kept:
+    fine-tuning has its own person. Raises OutputError when values do not fit fp16 or nothing can be written there.
     """
     import torch
     from safetensors.torch import save as pack
 
     if missing := [key for key in INFO if not info.get(key)]:
         raise ValueError(f"info says no {missing[0]!r}")
+    networks = {"source": source, "embedder": embedder, "generator": generator, "critic": critic}
+    networks = {part: network for part, network in networks.items() if network is not None}
+    if networks.keys() - {"critic"} != set(parts_of(config)):
+        raise ValueError(f"a {config.kind} model is made of {' and '.join(parts_of(config))}")
     path = Path(path)
     tensors = {}
-    for part, network in (("generator", generator), ("embedder", embedder), ("critic", critic)):
-        for key, value in network.state_dict().items() if network else ():
+    for part, network in networks.items():
+        for key, value in network.state_dict().items():
             if part == "critic" and key.startswith("videos."):
                 continue
             tensors[f"{part}.{key}"] = value = value.detach().to("cpu", torch.float16).contiguous()
@@ -93,8 +110,10 @@ def save(
 
 
 def load(path: str | Path | None = None, dtype: torch.dtype | None = None, critic: bool = False) -> Weights:
-    """The networks of a weights file (None: that of the package), as fp32 or `dtype`, on the CPU. critic: D as well,
-    if the file has it."""
+    """Read the networks of a weights file (None: that of the package), as fp32 or `dtype`, on the CPU.
+
+    critic: the discriminator as well, if the file has it. Raises InputError for anything wrong with the file.
+    """
     from safetensors import SafetensorError, safe_open
 
     if path is None and (path := find_default()) is None:
@@ -104,14 +123,19 @@ def load(path: str | Path | None = None, dtype: torch.dtype | None = None, criti
         with safe_open(path, framework="pt") as file:  # which checks the header and the file's length
             sha256 = _checked_sha256(path)
             config, info = _read_header(path, file.metadata())
-            names = ("generator", "embedder", "critic")
-            networks = build(path, config, names if critic and _has_critic(file) else names[:2])
+            parts = (*parts_of(config), *("critic",) * (critic and _has_critic(file)))
+            networks = build(path, config, parts)
             check_tensors(path, file, networks, lambda key: "critic" not in networks and key.startswith("critic."))
             for part, network in networks.items():
                 fill(path, file, part, network, dtype)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a safetensors file, or only part of one; get it again.") from error
-    return Weights(networks["generator"], networks["embedder"], config, info, sha256, networks.get("critic"))
+    return Weights(config, info, sha256, **networks)
+
+
+def parts_of(config: ModelConfig) -> tuple[str, ...]:
+    """The networks that a model of this kind cannot do without, by the names they have in the file."""
+    return ("embedder", "generator") if config.kind == PAPER else ("source", "generator")
 
 
 def _has_critic(file: Any) -> bool:
@@ -119,7 +143,7 @@ def _has_critic(file: Any) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -136,14 +160,17 @@ def _checked_sha256(path: Path) -> str:
 
 
 def _read_header(path: Path, metadata: dict[str, str] | None) -> tuple[ModelConfig, dict[str, Any]]:
-    from .networks import ModelConfig
-
     try:
         header = json.loads((metadata or {})[KEY])
         version, values, info = header["format"], header["config"], header["info"]
         strange = not isinstance(values, dict) or not isinstance(info, dict)
     except (KeyError, TypeError, ValueError, RecursionError):
         strange, version = True, FORMAT
+    if version == FIRST_PAINTER:
+        raise InputError(
+            f"{path}: holds the first painter (format 1), which this version no longer has; "
+            "use the weights that come with this version, or train new ones."
+        )
     if version != FORMAT:
         version = str(version)[:20]
         raise InputError(f"{path}: of format {version!r}, this version reads {FORMAT}; update portrait-anim.")
@@ -161,12 +188,21 @@ def _read_header(path: Path, metadata: dict[str, str] | None) -> tuple[ModelConf
 
 
 def build(path: Path, config: ModelConfig, parts: tuple[str, ...]) -> dict[str, torch.nn.Module]:
-    """The networks without memory for their tensors yet ("meta")."""
+    """Make networks, by their names in the file, without memory for their tensors yet (device "meta")."""
     import torch
 
-    from .networks import Discriminator, Embedder, Generator
+    from .critic import Discriminator
+    from .embedder import Embedder
+    from .generator import Generator
+    from .paper import PaperGenerator
+    from .source import SourceEncoder
 
-    kinds = {"generator": Generator, "embedder": Embedder, "critic": Discriminator}
+    kinds = {
+        "source": SourceEncoder,
+        "embedder": Embedder,
+        "generator": PaperGenerator if config.kind == PAPER else Generator,
+        "critic": Discriminator,
+    }
     try:
         with torch.device("meta"):
             return {part: kinds[part](config) for part in parts}
@@ -175,7 +211,7 @@ def build(path: Path, config: ModelConfig, parts: tuple[str, ...]) -> dict[str, 
 
 
 def check_tensors(path: Path, file: Any, networks: dict[str, torch.nn.Module], others: Callable[[str], bool]) -> None:
-    """Raises InputError unless the file has exactly the networks' tensors, and only such more as `others` allows."""
+    """Raise InputError unless the file has exactly the networks' tensors, and only such more as `others` allows."""
     wanted = {f"{part}.{key}": value for part, net in networks.items() for key, value in net.state_dict().items()}
     there = set(file.keys())
     if odd := sorted((wanted.keys() - there) | {key for key in there - wanted.keys() if not others(key)}):
@@ -190,7 +226,7 @@ def check_tensors(path: Path, file: Any, networks: dict[str, torch.nn.Module], o
 
 
 def fill(path: Path, file: Any, part: str, network: torch.nn.Module, dtype: torch.dtype | None = None) -> None:
-    """Give a network of `build` the file's tensors, as fp32 or `dtype`."""
+    """Give a network of `build` the tensors of the file, as fp32 or `dtype`."""
     import torch
 
     state = {}
