@@ -125,19 +125,14 @@ class FoldedBlock:
         if not isinstance(block.skip, nn.Identity):
             self._skip = FoldedConv(*_followed_by(after, *parameters(block.skip)), like)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, beside: tuple[FoldedConv, Tensor] | None = None) -> Tensor:
+        """Give the block of x; beside: and to it, added, a convolution of something else of the result's size."""
         h = self._conv1(F.leaky_relu(x, SLOPE), activated=True)
         x = F.avg_pool2d(x, 2) if self._resample == "down" else x
         x = self._skip(x) if self._skip else x
-        return self._conv2.add_to(upsample(x) if self._resample == "up" else x, h)
-
-    def add_to(self, total: Tensor, x: Tensor) -> Tensor:
-        """Add the block of x, which enlarges, to `total`, in its memory."""
-        h = self._conv1(F.leaky_relu(x, SLOPE), activated=True)
-        n, c, height, width = total.shape
-        skip = self._skip(x).permute(0, 2, 3, 1)[:, :, None, :, None]  # (N, H, 1, W, 1, C)
-        total.permute(0, 2, 3, 1).view(n, height // 2, 2, width // 2, 2, c).add_(skip)
-        return self._conv2.add_to(total, h)
+        x = upsample(x) if self._resample == "up" else x
+        x = beside[0].add_to(x, beside[1]) if beside else x
+        return self._conv2.add_to(x, h)
 
 
 class FoldedStem(FoldedConv):

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .blocks import SLOPE
 from .folding import FoldedBlock, FoldedConv, FoldedStem, parameters
 from .generator import N_PAINTED, Generator, Painting
 from .source import SourceEncoder
@@ -43,7 +42,7 @@ class PersonGenerator:
             self._ups.append(FoldedBlock(up, part, like, after=of_up))
             self._beside.append(FoldedConv(of_skip, bias, like))
         self._last = FoldedBlock(generator.last, psi[n_middle + n_ups], like)
-        self._out = FoldedConv(*_out_parameters(generator), like)
+        self._out, self._scale, self._shift = _folded_out(generator, like)
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, place: tuple[int, int], carried: list[Tensor]) -> Painting:
@@ -63,12 +62,13 @@ class PersonGenerator:
         for block in self._middle:
             h = block(h)
         for up, beside in zip(self._ups, self._beside):
-            h = up.add_to(beside(skips.pop()), h)
-        h = F.pixel_shuffle(self._out(F.silu(self._last(h), inplace=True)), self._config.unshuffle)
-        h = h.to(torch.float32, memory_format=torch.contiguous_format)  # strided planes take 4 times as long
-        mask, flow, colour, matte = torch.sigmoid_(h).split([1, 2, 3, 1], 1)
-        most = self._config.max_flow
-        return Painting(mask, flow.mul_(2 * most).sub_(most), colour.mul_(4).sub_(2), matte.mul_(2).sub_(1))
+            h = up(h, (beside, skips.pop()))
+        h = self._out(F.silu(self._last(h), inplace=True)).permute(0, 2, 3, 1).float()  # (1, h/4, w/4, 4 * 4 * 7)
+        h = torch.addcmul(self._shift, torch.sigmoid_(h), self._scale, out=h)
+        k = self._config.unshuffle
+        n, height, width, _ = h.shape
+        h = h.unflatten(3, (k, -1)).transpose(2, 3).reshape(n, height * k, width * k, N_PAINTED)
+        return Painting(*h.permute(0, 3, 1, 2).split([1, 2, 3, 1], 1))
 
 
 class SourceFeatures:
@@ -83,12 +83,21 @@ class SourceFeatures:
         raise NotImplementedError
 
 
-def _out_parameters(generator: Generator) -> tuple[Tensor, Tensor]:
-    """Give weight and bias of the last convolution for a sigmoid in place of a tanh.
+def _folded_out(generator: Generator, like: Tensor) -> tuple[FoldedConv, Tensor, Tensor]:
+    """Give the last convolution, and by what to multiply the sigmoid of its result, and what then to add.
 
-    tanh(x) = 2 sigmoid(2 x) - 1, which takes a fifth of the time.
+    tanh(x) = 2 sigmoid(2 x) - 1, which takes a fifth of the time. Its channels come in the order in which the pixels
+    will lie in memory: (dy, dx, channel), so that rows of pixels are copied and not single numbers.
     """
     weight, bias = parameters(generator.out)
-    mask = generator.config.unshuffle**2  # channels
-    weight = torch.cat([weight[:mask], 2 * weight[mask:]])
-    return weight, torch.cat([bias[:mask] + 1, 2 * bias[mask:]])
+    most = torch.tensor([0.5, *[generator.config.max_flow] * 2, 2, 2, 2, 1], device=weight.device)
+    inside = torch.tensor([1.0, *[2.0] * 6], device=weight.device)
+    k = generator.config.unshuffle
+    by_pixel = lambda a: a.unflatten(0, (N_PAINTED, k * k)).transpose(0, 1)
+    weight = by_pixel(weight) * inside[:, None, None, None]
+    bias = by_pixel(bias) * inside
+    bias[:, 0] += 1  # the mask starts near 1
+    shift = -most
+    shift[0] = 0
+    spread = lambda a: a.repeat(k * k).to(like.device)
+    return FoldedConv(weight.flatten(0, 1), bias.flatten(), like), spread(2 * most), spread(shift)
