@@ -7,14 +7,11 @@ cache folder.
 """
 
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
-ONE = np.float32(1)  # an integer and a float32 are computed in float64, which takes longer and is not needed everywhere
 
-
-def _compiled(function):
+def compiled(function):
     """Compiled, or loaded, at its first call: numba takes a third of a second to import. Frees the GIL, so that every
     frame may have a thread of its own."""
 
@@ -31,7 +28,7 @@ def _compiled(function):
     return lambda *arguments: machine_code()(*arguments)
 
 
-@_compiled
+@compiled
 def rasterise(corners, order, ids):
     """Fill triangles (F, 3, 2) float64 one over the other in this order: the pixels whose centres lie in them or on
     their sides. ids: (H, W) int32, whose pixels have their centres at whole numbers.
@@ -58,7 +55,7 @@ def rasterise(corners, order, ids):
                     ids[row, column] = index
 
 
-@_compiled
+@compiled
 def areas(shape, triangles, turn, area):
     """Twice the areas of triangles (F, 3), from the front, times turn (F,): of `anatomy`. area: (F,) float64."""
     for n in range(len(triangles)):
@@ -67,7 +64,7 @@ def areas(shape, triangles, turn, area):
         area[n] = (one - (shape[b, 1] - shape[a, 1]) * (shape[c, 0] - shape[a, 0])) * turn[n]
 
 
-@_compiled
+@compiled
 def fitting_share(shape, offsets, area, triangles, turn, least, share):
     """The share of the offsets, 1 at most, that leaves each triangle `least` of its area, see `anatomy`. share: (F,).
 
@@ -88,7 +85,7 @@ def fitting_share(shape, offsets, area, triangles, turn, least, share):
             share[n] = min(1.0, 2 * spare / max(np.sqrt(within) - linear, 1e-12))
 
 
-@_compiled
+@compiled
 def affine_maps(target, source, triangles, maps, area):
     """From target to source triangles, see `mesh.triangle_maps`: vertices (V, >=2) float64, triangles (F, 3).
 
@@ -115,231 +112,40 @@ def affine_maps(target, source, triangles, maps, area):
         area[n] = (s1x * s2y - s1y * s2x) / det
 
 
-@_compiled
-def triangle_flow(ids, maps, is_face, first, corner, flow, shell):
-    """The backward flow of each pixel's triangle; in the shell around the face, its displacement.
+@compiled
+def triangle_flow(ids, maps, is_face, corner, flow):
+    """Turn displacements into backward flow, in place: exact in the face, whose triangles have maps.
 
-    ids: (H, W) int32 triangles, -1 outside. maps: (F+1, 6) float32, the last row for -1. is_face: (F+1,) bool.
-    corner: (x, y) px of ids' first pixel. flow: (H, W, 2) float32. shell: (h, w, 2) float32, 0 in the face.
+    ids: (h, w) int32 triangles, -1 outside. maps: (F+1, 6) float32, the last row for -1. is_face: (F+1,) bool. corner:
+    (x, y) px of the box. flow: (h, w, 2) float32, in which the displacement of the shell is given.
     """
-    for i in range(shell.shape[0]):
-        y = np.float32(corner[1] + first[0] + i) + np.float32(0.5)
-        for j in range(shell.shape[1]):
-            x = np.float32(corner[0] + first[1] + j) + np.float32(0.5)
-            t = ids[first[0] + i, first[1] + j]
-            u = maps[t, 0] * x + maps[t, 1] * y + maps[t, 4]
-            v = maps[t, 2] * x + maps[t, 3] * y + maps[t, 5]
-            flow[first[0] + i, first[1] + j, 0] = u
-            flow[first[0] + i, first[1] + j, 1] = v
-            shell[i, j, 0] = 0 if is_face[t] else u - x
-            shell[i, j, 1] = 0 if is_face[t] else v - y
+    for i in range(ids.shape[0]):
+        y = np.float32(corner[1] + i) + np.float32(0.5)
+        for j in range(ids.shape[1]):
+            x = np.float32(corner[0] + j) + np.float32(0.5)
+            t = ids[i, j]
+            if is_face[t]:
+                flow[i, j, 0] = maps[t, 0] * x + maps[t, 1] * y + maps[t, 4]
+                flow[i, j, 1] = maps[t, 2] * x + maps[t, 3] * y + maps[t, 5]
+            else:
+                flow[i, j, 0] += x
+                flow[i, j, 1] += y
 
 
-@_compiled
-def smooth_shell(ids, is_face, blurred, weight, first, corner, flow):
-    """Flow of the shell from its displacement (h, w, 2) and its weight (H, W), both blurred alike."""
-    for i in range(blurred.shape[0]):
-        y = np.float32(corner[1] + first[0] + i) + np.float32(0.5)
-        for j in range(blurred.shape[1]):
-            row, column = first[0] + i, first[1] + j
-            if not is_face[ids[row, column]]:
-                factor = 1 / max(weight[row, column], np.float32(1e-3))
-                x = np.float32(corner[0] + column) + np.float32(0.5)
-                flow[row, column, 0] = x + blurred[i, j, 0] * factor
-                flow[row, column, 1] = y + blurred[i, j, 1] * factor
+@compiled
+def shell_shift(ids, maps, is_face, corner, step, shift):
+    """Write the displacement of every cell by its triangle's map, 0 in the face: shift (h, w, 2) float32, px.
 
-
-@_compiled
-def add_flow(residual, window, first, flow):
-    """Add residual (2, h, w) float32 times window (h, w) to flow (H, W, 2)."""
-    for i in range(window.shape[0]):
-        for j in range(window.shape[1]):
-            for k in range(2):
-                flow[first[0] + i, first[1] + j, k] += residual[k, i, j] * window[i, j]
-
-
-@_compiled
-def gather(image, matte, flow, weight, first, moved):
-    """Add a view's share of the picture: its image (S, S, 3) uint8 and matte (S, S) float32 at flow, by weight.
-
-    flow: (H, W, 2), weight: (H, W) float32. moved: (h, w, 4) float32, colour 0..255 and matte.
+    ids, maps, is_face: as of `triangle_flow`. corner: (x, y) px of the first cell. step: px per cell.
     """
-    height, width = matte.shape
-    for i in range(moved.shape[0]):
-        for j in range(moved.shape[1]):
-            share = weight[first[0] + i, first[1] + j]
-            if share == 0:
-                continue
-            x = int(np.floor(flow[first[0] + i, first[1] + j, 0] * 32 - np.float32(15.5)))
-            y = int(np.floor(flow[first[0] + i, first[1] + j, 1] * 32 - np.float32(15.5)))
-            right, lower = np.float32(x & 31) / 32, np.float32(y & 31) / 32
-            x0, x1 = min(max(x >> 5, 0), width - 1), min(max((x >> 5) + 1, 0), width - 1)
-            y0, y1 = min(max(y >> 5, 0), height - 1), min(max((y >> 5) + 1, 0), height - 1)
-            a, b = (1 - right) * (1 - lower) * share, right * (1 - lower) * share
-            c, d = (1 - right) * lower * share, right * lower * share
-            for k in range(3):
-                moved[i, j, k] += (
-                    a * image[y0, x0, k] + b * image[y0, x1, k] + c * image[y1, x0, k] + d * image[y1, x1, k]
-                )
-            moved[i, j, 3] += a * matte[y0, x0] + b * matte[y0, x1] + c * matte[y1, x0] + d * matte[y1, x1]
-
-
-@_compiled
-def assemble(moved, face, plate, drawing, ids, table, first, crop_first, x):
-    """The generator's input of moved (h, w, 4) over the plate, see `warp.condition`.
-
-    face: (H, W) float32. table: (F+1, 6) float32 maps of each triangle. plate, drawing: (S, S, 3) uint8, where
-    crop_first is their `first`. x: (h, w, 13) float32.
-    """
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            row, column = first[0] + i, first[1] + j
-            below, beside = crop_first[0] + i, crop_first[1] + j
-            matte = moved[i, j, 3] + face[row, column] * (1 - moved[i, j, 3])
-            for k in range(3):
-                under = np.float32(plate[below, beside, k])
-                x[i, j, k] = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - 1
-                x[i, j, 3 + k] = drawing[below, beside, k] / np.float32(127.5) - 1
-            for k in range(6):
-                x[i, j, 6 + k] = table[ids[row, column], k]
-            x[i, j, 12] = matte
-
-
-@_compiled
-def paint(moved, x, plate, mask, delta, window, crop_first, refined, added):
-    """The refined warp and what the painting adds to it, see `compose.paint_box`.
-
-    moved: (h, w, 4) with the residual flow. mask, window: (h, w), delta: (3, h, w). refined, added: (h, w, 3).
-    """
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            for k in range(3):
-                under = np.float32(plate[crop_first[0] + i, crop_first[1] + j, k])
-                warped = (under + x[i, j, 12] * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
-                painted = x[i, j, k] + delta[k, i, j]
-                image = min(max(painted + mask[i, j] * (warped - painted), np.float32(-1)), np.float32(1))
-                refined[i, j, k] = warped
-                added[i, j, k] = (image - warped) * window[i, j]
-
-
-class Grid(NamedTuple):
-    """Where the pixels of an enlargement lie in what is enlarged: the row before each of them (P,) int32, the share
-    (P,) float32 of the row after that, and the same for the columns (Q,). The photo's resolution over the crop's."""
-
-    rows: np.ndarray
-    row_parts: np.ndarray
-    columns: np.ndarray
-    column_parts: np.ndarray
-
-
-@_compiled
-def points(flow, grid, scale, shift, xy):
-    """Where in a photo each pixel comes from, for cv2.remap: flow (H, W, 2) enlarged, times scale plus shift (2,).
-
-    xy: (P, Q, 2) float32.
-    """
-    begin, end = grid.columns[0], grid.columns[-1] + 2
-    line = np.empty((flow.shape[1], 2), np.float32)
-    for p in range(xy.shape[0]):
-        i, a = grid.rows[p], grid.row_parts[p]
-        for j in range(begin, end):
-            for k in range(2):
-                line[j, k] = (flow[i, j, k] + a * (flow[i + 1, j, k] - flow[i, j, k])) * scale[k] + shift[k]
-        for q in range(xy.shape[1]):
-            j, b = grid.columns[q], grid.column_parts[q]
-            xy[p, q, 0] = line[j, 0] + b * (line[j + 1, 0] - line[j, 0])
-            xy[p, q, 1] = line[j, 1] + b * (line[j + 1, 1] - line[j, 1])
-
-
-@_compiled
-def blend(pixels, share, grid, first, picture):
-    """Blend pixels (P, Q, 4) into picture, both uint8, by share (H, W) float32 enlarged."""
-    for p in range(pixels.shape[0]):
-        i, a = grid.rows[p], grid.row_parts[p]
-        for q in range(pixels.shape[1]):
-            j, b = grid.columns[q], grid.column_parts[q]
-            left = share[i, j] + a * (share[i + 1, j] - share[i, j])
-            right = share[i, j + 1] + a * (share[i + 1, j + 1] - share[i, j + 1])
-            weight = left + b * (right - left)
-            if weight > 0:
-                for k in range(4):
-                    under = np.float32(picture[first[0] + p, first[1] + q, k])
-                    value = under + weight * (np.float32(pixels[p, q, k]) - under)
-                    picture[first[0] + p, first[1] + q, k] = value + np.float32(0.5)
-
-
-@_compiled
-def strength(added, shading, much):
-    """How much of the smooth picture shows, (h, w), where the painting adds more than shading, both (h, w, 3): all of
-    it from a difference of 0.2 on."""
-    for i in range(much.shape[0]):
-        for j in range(much.shape[1]):
-            largest = np.float32(0)
-            for k in range(3):
-                largest = max(largest, abs(added[i, j, k] - shading[i, j, k]))
-            much[i, j] = min(max(largest * np.float32(8) - np.float32(0.6), np.float32(0)), ONE)
-
-
-@_compiled
-def pack(refined, added, much, painting):
-    """Side by side in painting (h+2, w+2, 8), 0 around: what `finish` enlarges. refined, added: (h, w, 3) -1..1.
-
-    much: (h, w), the share of the smooth picture.
-    """
-    painting[:] = 0
-    for i in range(much.shape[0]):
-        for j in range(much.shape[1]):
-            for k in range(3):
-                value = (refined[i, j, k] + ONE) * np.float32(127.5)
-                painting[i + 1, j + 1, k] = min(max(value, np.float32(0)), np.float32(255))
-                painting[i + 1, j + 1, 3 + k] = added[i, j, k] * np.float32(127.5)
-            painting[i + 1, j + 1, 6] = much[i, j]
-
-
-@_compiled
-def finish(picture, face, grid, hold, plate, painting, painting_grid, painting_box, first, frame):
-    """The person over the plate, the painting on it, all held to the frame as it was where the region ends.
-
-    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face: (H, W) float32, enlarged by grid.
-    painting: of `pack`, enlarged by painting_grid over the rows and columns painting_box (begin, begin, end, end) of
-    the picture. frame: (.., .., 3) uint8, the whole photo.
-    """
-    line, strip = np.empty(face.shape[1], np.float32), np.empty((painting.shape[1], 8), np.float32)
-    here = np.zeros(8, np.float32)
-    full, half = np.float32(255), np.float32(0.5)
-    for p in range(hold.shape[0]):
-        i, a = grid.rows[p], grid.row_parts[p]
-        for j in range(face.shape[1]):
-            line[j] = face[i, j] + a * (face[i + 1, j] - face[i, j])
-        is_painted = painting_box[0] <= p < painting_box[2]
-        if is_painted:
-            i, a = painting_grid.rows[p - painting_box[0]], painting_grid.row_parts[p - painting_box[0]]
-            for j in range(painting.shape[1]):
-                for k in range(8):
-                    strip[j, k] = painting[i, j, k] + a * (painting[i + 1, j, k] - painting[i, j, k])
-        for q in range(hold.shape[1]):
-            keep = ONE - hold[p, q]
-            if keep == 0:
-                continue
-            red, green, blue = np.float32(picture[p, q, 0]), np.float32(picture[p, q, 1]), np.float32(picture[p, q, 2])
-            if picture[p, q, 3] < 255:
-                j = grid.columns[q]
-                behind = ONE - (line[j] + grid.column_parts[q] * (line[j + 1] - line[j]))
-                behind *= keep * (full - np.float32(picture[p, q, 3])) * np.float32(1 / 255)
-                red += behind * (np.float32(plate[p, q, 0]) - red)
-                green += behind * (np.float32(plate[p, q, 1]) - green)
-                blue += behind * (np.float32(plate[p, q, 2]) - blue)
-            if is_painted and painting_box[1] <= q < painting_box[3]:
-                j, b = painting_grid.columns[q - painting_box[1]], painting_grid.column_parts[q - painting_box[1]]
-                for k in range(8):
-                    here[k] = strip[j, k] + b * (strip[j + 1, k] - strip[j, k])
-                red = min(max(red + here[6] * (here[0] - red) + here[3], np.float32(0)), full)
-                green = min(max(green + here[6] * (here[1] - green) + here[4], np.float32(0)), full)
-                blue = min(max(blue + here[6] * (here[2] - blue) + here[5], np.float32(0)), full)
-            y, x = first[0] + p, first[1] + q
-            if keep < 1:
-                under = np.float32(frame[y, x, 0]), np.float32(frame[y, x, 1]), np.float32(frame[y, x, 2])
-                red = under[0] + keep * (red - under[0])
-                green = under[1] + keep * (green - under[1])
-                blue = under[2] + keep * (blue - under[2])
-            frame[y, x, 0], frame[y, x, 1], frame[y, x, 2] = red + half, green + half, blue + half
+    for i in range(shift.shape[0]):
+        y = np.float32(corner[1]) + np.float32(step) * (np.float32(i) + np.float32(0.5))
+        for j in range(shift.shape[1]):
+            x = np.float32(corner[0]) + np.float32(step) * (np.float32(j) + np.float32(0.5))
+            t = ids[i, j]
+            if is_face[t]:
+                shift[i, j, 0] = 0
+                shift[i, j, 1] = 0
+            else:
+                shift[i, j, 0] = maps[t, 0] * x + maps[t, 1] * y + maps[t, 4] - x
+                shift[i, j, 1] = maps[t, 2] * x + maps[t, 3] * y + maps[t, 5] - y

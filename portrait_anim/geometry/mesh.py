@@ -182,16 +182,17 @@ def facing(vertices: np.ndarray) -> np.ndarray:
     return np.where(LABELS > RING + 1, 1.0, np.where(near, np.clip(z + 0.3, -1, 1), z))
 
 
-def rasterise(vertices: np.ndarray, frame: tuple[int, int, int, int]) -> np.ndarray:
-    """Triangle index seen at every pixel of frame (x0, y0, x1, y1), int32 (y1-y0, x1-x0); -1 where there is none.
+def rasterise(vertices: np.ndarray, frame: tuple[int, int, int, int], step: float = 1) -> np.ndarray:
+    """Return the triangle that is seen at every cell of a frame, int32 (H, W), -1 where there is none.
 
-    Painter's algorithm: far to near, shell before face. A triangle is seen where a pixel's centre lies in it: what
-    `triangle_maps` says of a sliver seen from half a pixel beside it may be anywhere in the photo.
+    vertices: (658, 3) px. frame: x0, y0, x1, y1 px. step: px per cell. It is the painter's algorithm, far to near and
+    the shell before the face. A triangle is seen where a cell's centre lies in it: what `triangle_maps` says of a
+    sliver that is seen from half a pixel beside it may be anywhere in the photo.
     """
     x0, y0, x1, y1 = frame
-    ids = np.full((y1 - y0, x1 - x0), -1, np.int32)
+    ids = np.full((round((y1 - y0) / step), round((x1 - x0) / step)), -1, np.int32)
     order = np.argsort(-(vertices[:, 2][TRIANGLES].mean(1) + _LAYER))
-    corners = (vertices[:, :2] - (x0 + 0.5, y0 + 0.5))[TRIANGLES]
+    corners = ((vertices[:, :2] - (x0, y0)) / step - 0.5)[TRIANGLES]
     kernels.rasterise(corners, order, ids)
     return ids
 
@@ -222,7 +223,7 @@ _COLOURS = {
 }  # fmt: skip
 
 
-def draw_landmarks(landmarks: np.ndarray, size: int = 256, resolution: int = 256) -> np.ndarray:
+def draw_landmarks(landmarks: np.ndarray, size: int = 512, resolution: int = 512) -> np.ndarray:
     """The landmark drawing the networks see: (resolution, resolution, 3) uint8 RGB of a frame of `size` px."""
     image = np.zeros((resolution, resolution, 3), np.uint8)
     points = np.round((landmarks[:, :2] * (resolution / size) - 0.5) * 8).astype(np.int32)

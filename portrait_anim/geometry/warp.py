@@ -1,6 +1,7 @@
-"""Warp the portrait's photos to target landmarks, and make what the generator sees of it.
+"""Warp the photos of a person to target landmarks: where in which photo every pixel of a frame comes from.
 
-Everything here happens in the crop: a square of CROP px around the head, the same at training and at run time.
+The flow of the face is exact, because each triangle of the mesh has an affine map that can be evaluated at any
+resolution. The shell of rings around the face moves smoothly, so its displacement is kept on a coarse grid.
 """
 
 from dataclasses import dataclass, field
@@ -8,119 +9,60 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from ..portrait.layers import push_pull
 from . import kernels, mesh
-from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, HeadMesh, near, openness
+from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, near, openness
+from .views import CROP, View
 
-CROP = 256  # px: side of the crop the networks work on
-_SHARE_BLUR, _SHELL_BLUR = 2, 3  # px, sigma; OpenCV's kernels reach four times as far
-UNSEEN = 0.01  # a view whose share is nowhere larger is left out
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in px of the crop
 WHOLE: Box = (0, 0, CROP, CROP)
-N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, warped matte 1
-
-
-@dataclass
-class View:
-    """One photo of the person in crop coordinates.
-
-    image: (256, 256, 3) uint8 RGB. landmarks: (478, 3) px of the crop. matte: (256, 256) float32, 1 = person.
-    """
-
-    image: np.ndarray
-    landmarks: np.ndarray
-    matte: np.ndarray
-    is_mirror: bool = False
-    mesh: HeadMesh = field(init=False)
-    gain: np.ndarray | None = None  # (64, 64, 3) float32: by how much its light was changed, see light_gain
-
-    def __post_init__(self) -> None:
-        self.mesh = HeadMesh(self.landmarks)
-
-    def lit_as(self, canvas: "View") -> "View":
-        """The same view in the light of canvas."""
-        gain = light_gain(canvas, self)
-        lit = View(relight(self.image, gain), self.landmarks, self.matte, self.is_mirror)
-        lit.gain = gain
-        return lit
-
-    def mirrored(self) -> "View":
-        """The same photo flipped left to right, in this photo's light: what the other side of the head looks like."""
-        flipped = View(
-            np.ascontiguousarray(self.image[:, ::-1]),
-            mesh.mirrored_landmarks(self.landmarks, CROP),
-            np.ascontiguousarray(self.matte[:, ::-1]),
-            is_mirror=True,
-        )
-        return flipped.lit_as(self)
+STEP = 2  # px of the crop per cell of the coarse grid
+_SHARE_BLUR, _SHELL_BLUR = 2, 2.5  # cells, sigma; OpenCV's kernels reach four times as far
+_FACE_BLUR = 0.75  # cells, sigma
+UNSEEN = 0.01  # a view whose share is nowhere larger is left out
+IS_FACE = np.append(LABELS < RING, False)  # of every triangle, and of "outside the mesh"
 
 
 @dataclass
 class Warp:
-    """One frame's backward flow per view, over `frame` (x0, y0, x1, y1) in crop px; H = y1-y0, W = x1-x0.
+    """The geometry of one frame over `frame`, a box of the crop whose sides and place are multiples of STEP.
 
-    flows: (V, H, W, 2) float32, where in the view (px of its crop) each pixel comes from, wherever its weight is not 0.
-    weights: (V, H, W) float32, share of each view, sum 1. face: (H, W) float32, soft coverage of the face.
-    ids: (H, W) int32 triangle of each pixel, -1 outside the mesh. table: (F+1, 6) float32, of each triangle: mouth
-    interior, eye interior, ring depth, log stretch, facing, share of other views; the last row for -1.
+    vertices: (658, 3) of the mesh in the frame's pose, px of the crop. maps: (V, F+1, 6) float32, the affine map of
+    every triangle into each view, see `mesh.triangle_maps`. shifts: (V, H, W, 2) float32, the displacement of the shell
+    in px, where the view is seen. weights: (V, H, W) float32, the share of each view, with sum 1. face: (H, W) float32,
+    soft coverage of the face. These have a cell for every STEP px. table: (F+1, 6) float32, of each triangle: mouth
+    interior, eye interior, ring depth, log stretch, facing, share of other views; the last row is for "outside".
     """
 
-    frame: tuple[int, int, int, int]
-    flows: np.ndarray
+    frame: Box
+    vertices: np.ndarray
+    maps: np.ndarray
+    shifts: np.ndarray
     weights: np.ndarray
     face: np.ndarray
-    ids: np.ndarray
     table: np.ndarray
+    used: list[bool] = field(default_factory=list)  # whether each view is seen in this frame; the canvas always is
 
-    def used(self, view: int) -> bool:
-        """Whether a view is seen in this frame at all; the first, the canvas, always is."""
-        return view == 0 or bool(self.weights[view].max() > UNSEEN)
+    def cells(self, box: Box) -> tuple[slice, slice]:
+        """Return rows and columns of the coarse grid that a box of the crop covers."""
+        x0, y0 = self.frame[:2]
+        return (
+            slice((box[1] - y0) // STEP, (box[3] - y0) // STEP),
+            slice((box[0] - x0) // STEP, (box[2] - x0) // STEP),
+        )
 
-    def first(self, box: Box) -> tuple[int, int]:
-        """Row and column of the arrays here at which a box of the crop begins."""
-        return box[1] - self.frame[1], box[0] - self.frame[0]
+    def enlarged(self, coarse: np.ndarray, box: Box) -> np.ndarray:
+        """Return a coarse map (H, W[, C]) in a box of the crop, a value for every px."""
+        part = np.ascontiguousarray(coarse[self.cells(box)])
+        return cv2.resize(part, (box[2] - box[0], box[3] - box[1]), interpolation=cv2.INTER_LINEAR)
 
+    def flow(self, view: int, ids: np.ndarray, box: Box) -> np.ndarray:
+        """Return the backward flow into a view, (h, w, 2) float32: px of the view for every px of a box.
 
-_NEAR = np.exp(-((mesh.MEAN_FACE[:468, None] - mesh.MEAN_FACE[None, :468]) ** 2).sum(-1) / (2 * 0.12**2)).astype(
-    np.float32
-)
-
-
-def light_gain(canvas: View, other: View) -> np.ndarray:
-    """Factor (64, 64, 3) over other's crop that brings its light to the canvas'.
-
-    Where both photos show the face their smoothed colours are compared; from there the ratio is carried over the
-    face to the parts that only the other shows.
-    """
-    vertex_facing = lambda view: _vertex_mean(view.mesh.facing)
-    both = np.clip(4 * np.minimum(vertex_facing(canvas), vertex_facing(other)) - 1, 0, 1) + 1e-4
-    colour = [
-        sample(cv2.GaussianBlur(v.image, (0, 0), 5), v.landmarks[None, :468, :2].astype(np.float32))[0]
-        for v in (canvas, other)
-    ]
-    ratio = np.clip(np.log((colour[0] + 8.0) / (colour[1] + 8.0)), -1, 1)  # (468, 3)
-    near = _NEAR * both
-    ratio = (near @ ratio) / near.sum(1, keepdims=True)
-    seeds, count = np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.float32)
-    at = np.clip(other.landmarks[:468, :2] * (64 / CROP), 0, 63).astype(int)
-    np.add.at(seeds, (at[:, 1], at[:, 0]), ratio.astype(np.float32))
-    np.add.at(count, (at[:, 1], at[:, 0]), 1)
-    smooth = push_pull(seeds / np.maximum(count, 1)[..., None], np.minimum(count, 1))
-    return np.exp(cv2.GaussianBlur(smooth, (0, 0), 1.5))
-
-
-def relight(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """image (H, W, 3) uint8 times gain, enlarged over it."""
-    gain = cv2.resize(gain, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    return cv2.multiply(image, gain, dtype=cv2.CV_8U)
-
-
-def _vertex_mean(of_triangles: np.ndarray) -> np.ndarray:
-    """Mean over the triangles at each of the 468 face points."""
-    face = mesh.TRIANGLES[LABELS < RING]
-    values = np.repeat(of_triangles[LABELS < RING], 3)
-    count = np.bincount(face.ravel(), minlength=mesh.N_LANDMARKS)
-    return (np.bincount(face.ravel(), values, mesh.N_LANDMARKS) / np.maximum(count, 1))[:468]
+        ids: (h, w) int32, the triangles of the box as `rasterise` gives them.
+        """
+        flow = self.enlarged(self.shifts[view], box)
+        kernels.triangle_flow(ids, self.maps[view], IS_FACE, box[:2], flow)
+        return flow
 
 
 def _part_masks() -> np.ndarray:
@@ -144,7 +86,7 @@ def _sharpened(shares: np.ndarray) -> np.ndarray:
 class Warper:
     """Warps the views of one person; the first is the canvas, whose pose and place the output keeps."""
 
-    def __init__(self, views: list[View], frame: tuple[int, int, int, int] = (0, 0, CROP, CROP)):
+    def __init__(self, views: list[View], frame: Box = WHOLE):
         self.views, self.frame = views, frame
         self._facing = np.stack([v.mesh.facing for v in views])  # (V, F)
         self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
@@ -154,7 +96,6 @@ class Warper:
         depth = np.where(LABELS >= RING, (LABELS - RING + 1) / 6, 0)
         table = np.stack([LABELS == MOUTH, LABELS == EYE, depth, depth * 0, depth * 0, depth * 0], 1)
         self._table = np.concatenate([table, [[0, 0, 1, 0, 1, 0]]]).astype(np.float32)
-        self._is_face = np.append(LABELS < RING, False)
 
     def _shares(self, vertices: np.ndarray) -> np.ndarray:
         """Share of each view in each triangle, (V, F+1). At the canvas' own pose and expression all is the canvas'.
@@ -187,16 +128,19 @@ class Warper:
         return _sharpened(better) * better.max(0)
 
     def warp(self, target: np.ndarray) -> Warp:
-        """Flow and maps that bring the views to target landmarks (478, 3), px of the crop."""
+        """Return the warp that brings the views to target landmarks (478, 3), px of the crop."""
         vertices = self.views[0].mesh.posed(target)
         share = self._shares(vertices)
-        ids = mesh.rasterise(vertices, self.frame)
-        face = np.take(self._is_face, ids, mode="wrap").astype(np.float32)  # -1 takes the last
+        ids = mesh.rasterise(vertices, self.frame, STEP)
+        face = np.take(IS_FACE, ids, mode="wrap").astype(np.float32)  # -1 takes the last
         shell_weight = cv2.GaussianBlur(1 - face, (0, 0), _SHELL_BLUR)
-        weights = np.zeros((len(self.views), *ids.shape), np.float32)
-        flows = np.zeros((len(self.views), *ids.shape, 2), np.float32)
+        count = len(self.views)
+        weights = np.zeros((count, *ids.shape), np.float32)
+        shifts = np.zeros((count, *ids.shape, 2), np.float32)
+        maps = np.zeros((count, len(LABELS) + 1, 6), np.float32)
         weights[0] = 1
         stretch = np.zeros(self._facing.shape, np.float32)
+        used = [True] + [False] * (count - 1)
         for n, view in enumerate(self.views):
             part = (0, 0, *ids.shape)  # rows and columns in which the view is used
             if n:
@@ -207,28 +151,33 @@ class Warper:
                 some = np.s_[part[0] : part[2], part[1] : part[3]]
                 weights[n][some] = cv2.GaussianBlur(mask[some], (0, 0), _SHARE_BLUR)
                 weights[0][some] -= weights[n][some]
-            maps, area = mesh.triangle_maps(vertices, view.mesh.vertices)
+                used[n] = bool(weights[n].max() > UNSEEN)
+            maps[n], area = mesh.triangle_maps(vertices, view.mesh.vertices)
             stretch[n] = np.clip(np.log(np.maximum(area, 1e-2)), -3, 3) / 3
-            self._fill_flow(ids, maps, shell_weight, part, flows[n])
+            self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
         best = share[:, :-1].argmax(0)
         table = self._table.copy()  # frames are made in several threads
         each = np.arange(len(best))
         table[:-1, 3], table[:-1, 4] = stretch[best, each], self._facing[best, each]
         table[:-1, 5] = 1 - share[0, :-1]
         # The face's own edge against the plate is softened: a hard maximum with the matte would be jagged.
-        return Warp(self.frame, flows, weights, cv2.GaussianBlur(face, (0, 0), 1.0), ids, table)
+        soft = cv2.GaussianBlur(face, (0, 0), _FACE_BLUR)
+        return Warp(self.frame, vertices, maps, shifts, weights, soft, table, used)
 
-    def _fill_flow(self, ids: np.ndarray, maps: np.ndarray, weight: np.ndarray, part: tuple, flow: np.ndarray) -> None:
-        """Write a view's flow (H, W, 2) in a part of the frame, its displacement blurred within the shell.
+    def _fill_shift(
+        self, ids: np.ndarray, maps: np.ndarray, weight: np.ndarray, part: tuple, shift: np.ndarray
+    ) -> None:
+        """Write the shell's displacement (H, W, 2) into a view, blurred within the shell, in a part of the grid.
 
         The quads between rings are two triangles each; where a turn stretches them, hair would show their zigzag.
         """
-        corner = self.frame[:2]
-        y0, x0, y1, x1 = _grown((part[1], part[0], part[3] - part[1], part[2] - part[0]), 4 * _SHELL_BLUR, ids.shape)
-        shell = np.empty((y1 - y0, x1 - x0, 2), np.float32)
-        kernels.triangle_flow(ids, maps, self._is_face, (y0, x0), corner, flow, shell)
-        blurred = cv2.GaussianBlur(shell, (0, 0), _SHELL_BLUR)
-        kernels.smooth_shell(ids, self._is_face, blurred, weight, (y0, x0), corner, flow)
+        rect = (part[1], part[0], part[3] - part[1], part[2] - part[0])
+        y0, x0, y1, x1 = _grown(rect, round(4 * _SHELL_BLUR), ids.shape)
+        here = np.s_[y0:y1, x0:x1]
+        raw = np.empty((y1 - y0, x1 - x0, 2), np.float32)
+        corner = self.frame[0] + x0 * STEP, self.frame[1] + y0 * STEP
+        kernels.shell_shift(ids[here], maps, IS_FACE, corner, STEP, raw)
+        shift[here] = cv2.GaussianBlur(raw, (0, 0), _SHELL_BLUR) / np.maximum(weight[here], 1e-3)[..., None]
 
 
 def _grown(rect: tuple[int, int, int, int], margin: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -238,34 +187,5 @@ def _grown(rect: tuple[int, int, int, int], margin: int, shape: tuple[int, int])
 
 
 def over(photo: np.ndarray, matte: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    """photo over plate (H, W, 3) by matte (H, W), float32."""
+    """Return photo over plate (H, W, 3) by matte (H, W), float32."""
     return plate + matte[..., None] * (photo - plate)
-
-
-def sample(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """image (H, W[, C]) at flow (h, w, 2), px with centres at +0.5; replicated beyond the border."""
-    return cv2.remap(image, flow - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def moved_views(warp: Warp, views: list[View], box: Box) -> np.ndarray:
-    """The views' colours (0..255) and mattes, moved and blended, in a box of the crop: (h, w, 4) float32."""
-    x0, y0, x1, y1 = box
-    moved = np.zeros((y1 - y0, x1 - x0, 4), np.float32)
-    for n, view in enumerate(views):
-        if warp.used(n):
-            kernels.gather(view.image, view.matte, warp.flows[n], warp.weights[n], warp.first(box), moved)
-    return moved
-
-
-def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarray, box: Box = WHOLE) -> np.ndarray:
-    """The generator's input in a box of the crop, (h, w, 13) float32: colours -1..1, maps 0..1 (stretch -1..1), matte
-    0..1.
-
-    warp must cover the box; plate: (256, 256, 3) uint8, the background behind the person; target: (478, 3) px.
-    """
-    moved = moved_views(warp, views, box)
-    x = np.empty((*moved.shape[:2], N_CHANNELS), np.float32)
-    drawing = mesh.draw_landmarks(target)
-    first = (box[1], box[0])
-    kernels.assemble(moved, warp.face, plate, drawing, warp.ids, warp.table, warp.first(box), first, x)
-    return x

@@ -1,24 +1,27 @@
-"""From warp and painting to the picture: in the crop, and at the photo's own resolution."""
+"""From a warp and a painting to the picture: in the crop, and at the photo's own resolution."""
 
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from ..geometry import kernels
+from ..geometry import mesh
 from ..geometry.smoothing import smoothstep
-from ..geometry.warp import CROP, UNSEEN, WHOLE, Box, View, Warp, moved_views
-from ..networks.networks import Painting
+from ..geometry.views import CROP, View
+from ..geometry.warp import IS_FACE, STEP, UNSEEN, WHOLE, Box, Warp
 from ..portrait.portrait import Portrait
+from . import kernels
+from .conditioning import Condition, moved_views
 
-_SHADING = 31  # px: what the painting adds evenly over so much is light, which changes no detail
-_AROUND = np.ones((3, 3), np.uint8)
-_BORDER = 16  # px over which the painting's say goes to nothing, so that its box has no edge
+_SHADING = 63  # px: what the painting adds evenly over so much is light, which changes no detail
+_AROUND = np.ones((5, 5), np.uint8)
+_BORDER = 32  # px over which the painting's say goes to nothing, so that its box has no edge
+N_PAINTED = 9  # refined picture 3, what the painting adds to it 3, change of the matte 1, residual flow 2
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def window(box: Box = WHOLE) -> np.ndarray:
-    """Weight (h, w) float32 of the painting in its box: 0 at the border, 1 inside."""
+    """Return the weight (h, w) float32 of the painting in its box: 0 at the border, 1 inside."""
     x0, y0, x1, y1 = box
     ramps = []
     for side in (y1 - y0, x1 - x0):
@@ -26,106 +29,111 @@ def window(box: Box = WHOLE) -> np.ndarray:
     return (ramps[0][:, None] * ramps[1][None]).astype(np.float32)
 
 
-def paint_box(
-    warp: Warp, views: list[View], plate: np.ndarray, x: np.ndarray, painting: Painting | None, box: Box = WHOLE
-) -> tuple[np.ndarray, np.ndarray]:
-    """The picture in a box of the crop: the refined warp, and what the painting adds; (h, w, 3) float32, -1..1.
+def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: np.ndarray | None) -> np.ndarray:
+    """Return the picture in a box of the crop and what it is made of, (h, w, 9) float32, see N_PAINTED.
 
-    x: (h, w, 13) as `condition` made it. painting: of the box, numpy arrays mask (h, w), flow (h, w, 2) and
-    delta (h, w, 3); None for the warp alone. Adds the residual flow to warp.flows, in place.
-        image = m * refined + (1 - m) * (warped + delta)     (refined: the warp with the residual flow)
+    painting: (7, h, w) float32, planes of mask, residual flow 2, colour 3 and change of the matte; None for the warp
+    alone. With the warp of the views by the flow and the residual flow,
+        matte = clamp(warped matte + change), refined = plate over by matte, painted = x[:3] + colour,
+        picture = mask * refined + (1 - mask) * painted = refined + added.
     """
+    out = np.zeros((*seen.face.shape, N_PAINTED), np.float32)
     if painting is None:
-        warped = np.ascontiguousarray(x[..., :3])
-        return warped, np.zeros_like(warped)
-    planes = lambda a: np.ascontiguousarray(np.moveaxis(a, -1, 0), np.float32)  # as the network's output is
-    residual, delta, share = planes(painting.flow), planes(painting.delta), window(box)
-    for n in range(len(views)):
-        if warp.used(n):
-            kernels.add_flow(residual, share, warp.first(box), warp.flows[n])
-    moved = moved_views(warp, views, box)
-    refined, added = (np.empty((*x.shape[:2], 3), np.float32) for _ in range(2))
-    mask = np.ascontiguousarray(painting.mask, np.float32)
-    kernels.paint(moved, x, plate, mask, delta, share, (box[1], box[0]), refined, added)
-    return refined, added
+        out[..., :3] = seen.x[..., :3]
+        return out
+    share = window(seen.box)
+    flows = [None if flow is None else flow.copy() for flow in seen.flows]
+    for flow in flows:
+        if flow is not None:
+            kernels.add_flow(painting[1:3], share, flow)
+    moved = moved_views(views, flows, seen.weights)
+    kernels.paint(moved, seen.x, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out)
+    return out
 
 
-def compose_frame(
-    portrait: Portrait, warp: Warp, refined: np.ndarray, added: np.ndarray, box: Box = WHOLE
-) -> np.ndarray:
-    """The whole photo with the moved head, (H, W, 3) uint8. warp: with its residual flow; refined, added: of paint_box.
+def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box = WHOLE) -> np.ndarray:
+    """Return the whole photo with the moved head, (H, W, 3) uint8. painted: (h, w, 9) of `paint_box` in a box.
 
-    The photo is sampled once at its own resolution; only what the painting adds comes from the crop's 256 px. Where
-    it adds much, the photo's finer detail (the line of closed lips in an opened mouth) goes; not where it only makes
-    skin lighter or darker.
+    The photo is sampled once at its own resolution, at the flow and the residual flow. Only what the painting adds
+    comes from the crop's resolution. Where it adds much, the photo's finer detail goes, like the line of closed lips
+    in a mouth that opens; where it only makes skin lighter or darker, the detail stays.
     """
     region = portrait.region
     left, top, right, bottom = region.box
-    place = (*portrait.sources[0].origin.tolist(), portrait.scale)
+    origin, scale = portrait.sources[0].origin, portrait.scale
+    place = (*origin.tolist(), scale)
     everywhere = (0, 0, right - left, bottom - top)
-    grid = _grid(*place, everywhere, warp.frame)
+    grid = _grid(*place, everywhere, warp.frame, STEP)
+    shading = cv2.blur(painted[..., 3:6], (_SHADING, _SHADING))
+    much = np.empty(painted.shape[:2], np.float32)
+    kernels.strength(painted, shading, much)
+    much = cv2.GaussianBlur(cv2.dilate(much, _AROUND), (0, 0), 2.0)  # the lip's line lies beside the opened mouth
+    packed = np.empty((much.shape[0] + 2, much.shape[1] + 2, N_PAINTED + 1), np.float32)
+    kernels.pack(painted, much, packed)
+    x0, y0, x1, y1 = to = _in_region(portrait, box)
+    packed_grid = _grid(*place, to, (box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), 1)
+    packed_box = (y0, x0, y1, x1)
+    in_region = warp.vertices[:, :3] / scale
+    in_region[:, :2] += origin
+    ids = mesh.rasterise(in_region, everywhere)
 
-    def fetch(view: int, part: kernels.Grid) -> np.ndarray:
-        """The pixels of a view's photo moved to where part of the region is, (h, w, 4)."""
+    def fetch(view: int, part: Box) -> np.ndarray:
+        """Return the pixels of a view's photo moved to where part of the region is, (h, w, 4)."""
         source = portrait.sources[view]
-        scale, shift = np.full(2, 1 / source.scale, np.float32), source.origin - np.float32(0.5)
+        factor, offset = np.full(2, 1 / source.scale, np.float32), source.origin - np.float32(0.5)
         if source.is_mirror:  # the same pixels, read from the other side of the crop
-            scale[0], shift[0] = -scale[0], shift[0] + CROP / source.scale
-        xy = np.empty((len(part.rows), len(part.columns), 2), np.float32)
-        kernels.points(warp.flows[view], part, scale, shift, xy)
+            factor[0], offset[0] = -factor[0], offset[0] + CROP / source.scale
+        x0, y0, x1, y1 = part
+        xs, ys = (
+            ((np.arange(a, b) + 0.5 - o) * scale).astype(np.float32) for a, b, o in zip((x0, y0), (x1, y1), origin)
+        )
+        xy = np.empty((y1 - y0, x1 - x0, 2), np.float32)
+        partly = kernels.Grid(grid.rows[y0:y1], grid.row_parts[y0:y1], grid.columns[x0:x1], grid.column_parts[x0:x1])
+        # The painting's grid is of its own box: what lies before it has negative numbers here.
+        inner = (packed_box[0] - y0, packed_box[1] - x0, packed_box[2] - y0, packed_box[3] - x0)
+        kernels.points(
+            np.ascontiguousarray(ids[y0:y1, x0:x1]), warp.maps[view], IS_FACE, xs, ys, warp.shifts[view], partly,
+            packed, packed_grid, inner, factor, offset, xy,
+        )  # fmt: skip
         return cv2.remap(source.rgba, xy, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-    picture, so_far = fetch(0, grid), warp.weights[0]
-    for n in range(1, len(warp.flows)):
-        if warp.used(n):
+    picture, so_far = fetch(0, everywhere), warp.weights[0]
+    for n in range(1, len(warp.used)):
+        if warp.used[n]:
             so_far = so_far + warp.weights[n]
             among = warp.weights[n] / np.maximum(so_far, 1e-6)  # its share among the views so far
-            x, y, width, height = cv2.boundingRect((among > UNSEEN).astype(np.uint8))
+            x, y, width, height = (STEP * side for side in cv2.boundingRect((among > UNSEEN).astype(np.uint8)))
             x, y = x + warp.frame[0], y + warp.frame[1]
-            x0, y0, x1, y1 = to = _in_region(portrait, (x, y, x + width, y + height))
-            if x0 < x1 and y0 < y1:
-                part = _grid(*place, to, warp.frame)
-                kernels.blend(fetch(n, part), among, part, (y0, x0), picture)
-    much = np.empty(added.shape[:2], np.float32)
-    kernels.strength(added, cv2.blur(added, (_SHADING, _SHADING)), much)
-    much = cv2.GaussianBlur(cv2.dilate(much, _AROUND), (0, 0), 1.0)  # the lip's line lies beside the opened mouth
-    painting = np.empty((much.shape[0] + 2, much.shape[1] + 2, 8), np.float32)
-    kernels.pack(refined, added, much, painting)
-    x0, y0, x1, y1 = to = _in_region(portrait, box)
-    painting_grid = _grid(*place, to, (box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1))
+            a0, b0, a1, b1 = part = _in_region(portrait, (x, y, x + width, y + height))
+            if a0 < a1 and b0 < b1:
+                kernels.blend(fetch(n, part), among, _grid(*place, part, warp.frame, STEP), (b0, a0), picture)
     frame = portrait.photo.copy()
     kernels.finish(
-        picture,
-        warp.face,
-        grid,
-        region.hold,
-        region.plate,
-        painting,
-        painting_grid,
-        (y0, x0, y1, x1),
-        (top, left),
-        frame,
+        picture, warp.face, grid, region.hold, region.plate, packed, packed_grid, packed_box, (top, left), frame
     )
     return frame
 
 
 def _in_region(portrait: Portrait, box: Box) -> Box:
-    """Pixels of the region that a box of the crop covers."""
+    """Return the pixels of the region that a box of the crop covers."""
     origin, scale, size = portrait.sources[0].origin, portrait.scale, portrait.region.hold.shape[::-1]
     low = np.floor(np.array(box[:2]) / scale + origin).astype(int)
     high = np.ceil(np.array(box[2:]) / scale + origin).astype(int)
     return (*np.clip(low, 0, size).tolist(), *np.clip(high, 0, size).tolist())
 
 
-@lru_cache(maxsize=16)
-def _grid(x: float, y: float, scale: float, part: Box, frame: Box) -> kernels.Grid:
-    """Where the pixels of a part of the region lie in arrays over `frame` of the crop, to 1/32 px of it. x, y: px of
-    the region where the crop begins, scale: of the crop's px. Most parts are the same in every frame."""
+@lru_cache(maxsize=64)
+def _grid(x: float, y: float, scale: float, part: Box, frame: Box, step: int) -> kernels.Grid:
+    """Return where the pixels of a part of the region lie in arrays over `frame` of the crop, to 1/32 cell.
+
+    x, y: px of the region where the crop begins. scale: px of the crop per px of the region. step: px of the crop per
+    cell of the arrays. Most parts are the same in every frame.
+    """
     axes = []
     for low, high, origin, first, last in zip(part[:2], part[2:], (x, y), frame[:2], frame[2:]):
-        at = (np.arange(low, high) + 0.5 - origin) * scale - first - 0.5
+        at = ((np.arange(low, high) + 0.5 - origin) * scale - first) / step - 0.5
         at = np.round(at * 32) / 32
-        before = np.clip(np.floor(at), 0, last - first - 2)
+        before = np.clip(np.floor(at), 0, (last - first) // step - 2)
         axes.append((before.astype(np.int32), np.clip(at - before, 0, 1).astype(np.float32)))
     (columns, column_parts), (rows, row_parts) = axes
     return kernels.Grid(rows, row_parts, columns, column_parts)

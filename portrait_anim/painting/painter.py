@@ -1,19 +1,19 @@
-"""The networks at work: a person's vector once, then a painting per frame."""
+"""The networks at work: the features of a person's photos once, then a painting per frame."""
 
 import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 from ..errors import UsageError, unknown
 from ..geometry.mesh import draw_landmarks
-from ..geometry.warp import CROP, N_CHANNELS, View
-from ..networks.inference import PersonGenerator
-from ..networks.networks import Embedder, Generator, Painting
+from ..geometry.views import View
+from ..networks.generator import Generator
+from ..networks.inference import PersonGenerator, SourceFeatures
 from ..networks.weights import Weights, load
+from .conditioning import N_CHANNELS, Condition, carried
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -47,56 +47,82 @@ def multiplies_in_bf16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
-def embed(embedder: Embedder, views: list[View], device: torch.device) -> torch.Tensor:
-    """e of the person on these photos, one view each: the mean of E over them, (1, embedding)."""
-    size = embedder.config.embedder_size
-    photos = np.stack([cv2.resize(v.image, (size, size), interpolation=cv2.INTER_AREA) for v in views])
-    drawings = np.stack([draw_landmarks(v.landmarks, CROP, size) for v in views])
-    to_input = lambda a: torch.from_numpy(a).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return embedder(to_input(photos), to_input(drawings)).mean(0, keepdim=True)
+@dataclass(frozen=True)
+class Encoding:
+    """What the source encoder knows of one person.
+
+    features: of each view its levels, (128, 128, 16), (64, 64, 48) and (32, 32, 96) float32 arrays. code: (1, n), all
+    modulation of the generator, which the paper calls psi.
+    """
+
+    features: list[list[np.ndarray]]
+    code: torch.Tensor
 
 
 class Painter:
-    """E and G of a weights file (or loaded already). E is put on the device at once, G with the person it is folded
-    with, see `generator_for`. Raises InputError or UsageError."""
+    """The networks of a weights file (or loaded already), on a device and in a precision.
+
+    Raises InputError or UsageError.
+    """
 
     def __init__(self, weights: str | Path | Weights | None = None, device: str = "auto", precision: str = "auto"):
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self.weights = weights if isinstance(weights, Weights) else load(weights)
-        if self.weights.config.in_channels != N_CHANNELS:
+        if self.weights.source is None or self.weights.config.in_channels != N_CHANNELS:
             raise UsageError(f"{weights}: these weights paint without a warp and cannot animate; use the shipped ones.")
-        self._embedder = self.weights.embedder.to(self.device)  # once per photo: fp32 costs nothing
+        self._source = SourceFeatures(self.weights.source, self.device, self.dtype)
 
     def with_generator(self, generator: Generator) -> "Painter":
-        """The same with another generator, as fine-tuning makes it."""
+        """Return the same with another generator, as fine-tuning makes it."""
         other = copy.copy(self)
         other.weights = self.weights._replace(generator=generator)
         return other
 
     @torch.inference_mode()
-    def embed_person(self, views: list[View]) -> torch.Tensor:
-        """Return the code of the person on these photos, one view each: (1, n), all modulation of the generator.
+    def encode(self, views: list[View]) -> Encoding:
+        """Return the features of the views, of which the first is the canvas, and the code of the person.
 
-        It is the projection of the mean of the embeddings over the photos; the paper calls it psi.
+        The code is the projection of the mean of the embeddings over the photos; mirror images do not count.
         """
-        e = embed(self._embedder, views, self.device)
-        return self.weights.generator.projection(e.cpu())
+        features, embeddings = [], []
+        for view in views:
+            levels, e = self._source(source_input(view))
+            features.append([level[0].permute(1, 2, 0).float().contiguous().cpu().numpy() for level in levels])
+            if not view.is_mirror:
+                embeddings.append(e.float().cpu())
+        return Encoding(features, self.weights.generator.projection(torch.stack(embeddings).mean(0)))
 
-    def generator_for(self, code: torch.Tensor) -> "ConditionedGenerator":
-        """Return the generator conditioned on a person's code, which paints them frame by frame."""
-        return ConditionedGenerator(PersonGenerator(self.weights.generator, code, self.device, self.dtype))
+    def generator_for(self, encoding: Encoding) -> "ConditionedGenerator":
+        """Return the generator conditioned on a person, which paints them frame by frame."""
+        own = [torch.from_numpy(level).permute(2, 0, 1)[None] for level in encoding.features[0]]
+        generator = PersonGenerator(self.weights.generator, encoding.code, own, self.device, self.dtype)
+        return ConditionedGenerator(generator, encoding.features)
+
+
+def source_input(view: View) -> torch.Tensor:
+    """Return a view as the source encoder takes it, (1, 7, 512, 512): photo, matte and landmark drawing."""
+    drawing = draw_landmarks(view.landmarks)
+    x = np.dstack([view.image / np.float32(127.5) - 1, view.matte, drawing / np.float32(127.5) - 1])
+    return torch.from_numpy(x.astype(np.float32)).permute(2, 0, 1)[None]
 
 
 @dataclass(frozen=True)
 class ConditionedGenerator:
-    """The generator conditioned on one person. It may be used by several threads at the same time."""
+    """The generator conditioned on one person. It may be used by several threads at the same time.
+
+    generator: in its run-time form. features: of every view, see `Encoding`.
+    """
 
     generator: PersonGenerator
+    features: list[list[np.ndarray]]
 
-    def paint(self, x: np.ndarray) -> Painting:
-        """x (h, w, 13) of `condition`, or a box of it with sides and place in multiples of 16 px, gives mask (h, w),
-        flow (h, w, 2) and delta (h, w, 3)."""
-        x = torch.from_numpy(np.ascontiguousarray(x))[None].permute(0, 3, 1, 2)
-        mask, flow, delta = (part[0].permute(1, 2, 0).cpu().numpy() for part in self.generator(x))
-        return Painting(mask[..., 0], flow, delta)
+    def paint(self, seen: Condition) -> np.ndarray:
+        """Return the painting of a box, (7, h, w) float32: mask, residual flow 2, colour 3 and change of the matte.
+
+        The sides and the place of the box are multiples of 32 px.
+        """
+        planes = lambda a: torch.from_numpy(a)[None].permute(0, 3, 1, 2)
+        moved = [planes(level) for level in carried(self.features, seen)]
+        painting = self.generator(planes(seen.x), (seen.box[1], seen.box[0]), moved)
+        return np.concatenate([part[0].cpu().numpy() for part in painting])

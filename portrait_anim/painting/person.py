@@ -8,7 +8,7 @@ trusted: nothing in it is code, and everything is checked before it is used.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import torch
 
     from ..portrait.portrait import Portrait
-    from .painter import ConditionedGenerator, Painter
+    from .painter import ConditionedGenerator, Encoding, Painter
 
-FORMAT = 1
+FORMAT = 2  # 1: of the painter before, whose generator and code fit no longer
 KEY = "portrait_anim_person"  # of the metadata
 SUFFIX = ".safetensors"
 MAX_SIDE = 8192  # px of a photo, the largest --max-size
@@ -36,24 +36,24 @@ _MAX_MISFIT = 0.1  # face heights; rms distance of the rigid points from the mea
 class Person:
     """One person made ready to be animated.
 
-    portraits: the first is the canvas. painter, code: the networks and the person's code (1, n), None when there are no
-    weights. tuned: whether the generator was fine-tuned to this person.
+    portraits: the first is the canvas. painter: the networks, and encoding: what they know of the person; None when
+    there are no weights. tuned: whether the generator was fine-tuned to this person.
     """
 
     portraits: list[Portrait]
     painter: Painter | None
-    code: torch.Tensor | None
+    encoding: Encoding | None
     tuned: bool = False
     notes: list[str] = field(default_factory=list)  # for the user: how fine-tuning went, if not as wished
 
     @classmethod
     def of(cls, portraits: list[Portrait], painter: Painter | None) -> Person:
         """As E sees them, without tuning."""
-        return cls(portraits, painter, painter and painter.embed_person([p.views[0] for p in portraits]))
+        return cls(portraits, painter, painter and painter.encode(portraits[0].views))
 
     def generator(self) -> ConditionedGenerator | None:
         """Return the generator conditioned on this person, None when there are no weights."""
-        return self.painter and self.painter.generator_for(self.code)
+        return self.painter and self.painter.generator_for(self.encoding)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all. Raises OutputError."""
@@ -62,7 +62,7 @@ class Person:
 
         background = self.portraits[0].background
         header = {"format": FORMAT, "weights": self.painter.weights.sha256, "background": background}
-        tensors = {"psi": self.code}
+        tensors = {"psi": self.encoding.code}
         for n, portrait in enumerate(self.portraits):
             tensors[f"photo.{n}"] = torch.from_numpy(np.ascontiguousarray(portrait.photo))
             tensors[f"landmarks.{n}"] = torch.from_numpy(np.asarray(portrait.landmarks, np.float64))
@@ -93,7 +93,7 @@ class Person:
         portraits = [Portrait(photo, points, background) for photo, points in zip(photos, landmarks)]
         for other in portraits[1:]:
             portraits[0].add(other)
-        return cls(portraits, painter, code, tuned)
+        return cls(portraits, painter, replace(painter.encode(portraits[0].views), code=code), tuned)
 
 
 def check_person(path: str | Path) -> Path:

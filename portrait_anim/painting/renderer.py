@@ -11,46 +11,51 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..geometry.warp import CROP, WHOLE, Box, View, Warp, Warper, condition
+from ..geometry.views import CROP, View
+from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
+from .conditioning import Condition, condition
 
 if TYPE_CHECKING:
     from ..motion.retarget import Retargeter
     from ..portrait.portrait import Portrait
     from .painter import ConditionedGenerator
 
-PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
-_STRIDE = 16  # px: the networks take boxes whose sides and place are multiples of it
+PAINT_MARGIN = 1.7  # size of the painted box over the face's oval: the head with its hair
+_STRIDE = 32  # px: the networks take boxes whose sides and place are multiples of it
 
 
 @dataclass(frozen=True)
 class Square:
     """One frame as the networks see it, in a box of the crop.
 
-    warp: the flow of every view, the network's residual flow included. x: (h, w, 13) float32, the generator's input.
-    refined: (h, w, 3) float32 in -1..1, the warped picture. added: (h, w, 3), what the generator adds to it.
+    warp: the geometry. seen: the generator's input. painted: (h, w, 9) float32, see `compose.paint_box`.
     """
 
     warp: Warp
-    x: np.ndarray
-    refined: np.ndarray
-    added: np.ndarray
+    seen: Condition
+    painted: np.ndarray
 
     @property
     def warped(self) -> np.ndarray:
         """The picture as the mesh alone warps it, (h, w, 3) uint8."""
-        return to_uint8(self.x[..., :3])
+        return to_uint8(self.seen.x[..., :3])
 
     @property
     def image(self) -> np.ndarray:
         """The finished picture, (h, w, 3) uint8."""
-        return to_uint8(self.refined + self.added)
+        return to_uint8(self.painted[..., :3] + self.painted[..., 3:6])
+
+    @property
+    def mouth(self) -> np.ndarray:
+        """Where the inside of the mouth is, (h, w) bool."""
+        return self.seen.x[..., 6] > 0.5
 
 
 class Renderer:
     """Renders one person for any target landmarks. It may be used by several threads at the same time.
 
-    views: the photos in crop coordinates, of which the first is the canvas. plate: (256, 256, 3) uint8, the background
+    views: the photos in crop coordinates, of which the first is the canvas. plate: (512, 512, 3) uint8, the background
     behind the person. generator: conditioned on the person, None for the warp alone. box: the part of the crop that it
     paints. portrait: needed only for frames at the photo's own resolution; see `Renderer.of`.
     """
@@ -75,17 +80,16 @@ class Renderer:
     def square(self, target: np.ndarray) -> Square:
         """Return the frame for target landmarks (478, 3), px of the crop, as the networks' square."""
         warp = self._warper.warp(target)
-        x = condition(warp, self._views, self._plate, target, self._box)
-        painting = self._generator.paint(x) if self._generator else None
-        refined, added = paint_box(warp, self._views, self._plate, x, painting, self._box)
-        return Square(warp, x, refined, added)
+        seen = condition(warp, self._views, self._plate, target, self._box)
+        painting = self._generator.paint(seen) if self._generator else None
+        return Square(warp, seen, paint_box(seen, self._views, self._plate, painting))
 
     def frame(self, target: np.ndarray) -> np.ndarray:
         """Return the whole photo with the head moved to target landmarks (478, 3), px of the crop: (H, W, 3) uint8."""
         if self._portrait is None:
             raise ValueError("a renderer without a portrait makes squares only")
         square = self.square(target)
-        return compose_frame(self._portrait, square.warp, square.refined, square.added, self._box)
+        return compose_frame(self._portrait, square.warp, square.painted, self._box)
 
 
 def painted_box(targets: Retargeter) -> Box:

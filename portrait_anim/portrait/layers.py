@@ -6,6 +6,7 @@ from threading import Lock
 import cv2
 import numpy as np
 
+from ..geometry.fill import push_pull
 from ..landmarks.tracking import quiet_stderr, solution
 
 _ALONE = Lock()  # a graph of MediaPipe takes one picture at a time
@@ -37,30 +38,19 @@ def matte(image: np.ndarray) -> np.ndarray:
     return np.clip((refined - 0.25) / 0.5, 0, 1)  # half-hearted areas are decided: they would be a double picture
 
 
-def push_pull(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Fill image (H, W, 3) float32 where weight (H, W) is 0, by a weighted pyramid (Gortler et al., Lumigraph)."""
-    levels = [(image * weight[..., None], weight)]
-    while min(levels[-1][1].shape) > 2:
-        colour, w = levels[-1]
-        levels.append((cv2.pyrDown(colour), cv2.pyrDown(w)))
-    colour, w = levels[-1]
-    filled = colour / (w[..., None] + 1e-4)
-    for colour, w in levels[-2::-1]:
-        keep = np.minimum(w, 1)[..., None]
-        up = cv2.pyrUp(filled, dstsize=w.shape[::-1])
-        filled = up * (1 - keep) + colour / (w[..., None] + 1e-4) * keep
-    return filled
+def plate(image: np.ndarray, matte: np.ndarray, ring: np.ndarray | None = None) -> np.ndarray:
+    """Return the background behind the person: image (H, W, 3) uint8 with the matted person filled in, uint8.
 
-
-def plate(image: np.ndarray, matte: np.ndarray) -> np.ndarray:
-    """The background behind the person: image (H, W, 3) uint8 with the matted person filled in, uint8.
-
+    ring: a polygon (N, 2) px around the head, filled in with the person: ears and stray hair, which the matte may miss,
+    must not stay behind when the head moves.
     Only a band along the person's outline is ever uncovered. There the background is continued by its own
     reflection in the outline, which keeps its texture; deeper inside it fades to a smooth filling.
     """
     height, width = matte.shape
     unit = max(height, width) / 256
     spread = round(4 * unit) | 1
+    if ring is not None:
+        matte = cv2.fillPoly(matte.copy(), [np.round(ring - 0.5).astype(np.int32)], 1.0)
     hole = cv2.dilate(matte, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (spread, spread))) > 0.1
     if hole.all() or not hole.any():
         return image.copy()

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..geometry.mesh import HeadMesh
-from ..geometry.warp import CROP, View, Warper
+from ..geometry.views import CROP, View
+from ..geometry.warp import STEP, Warper
 from ..landmarks.refining import Refiner
 from ..landmarks.tracking import find_faces, no_face_advice
 from . import layers
@@ -158,7 +159,7 @@ class Portrait:
         points = landmarks * self.scale
         points[:, :2] -= self.corner * self.scale
         view = View(image, points, in_crop(self.region.rgba[..., 3].astype(np.float32) / 255))
-        self.plate = in_crop(self.region.plate)  # (256, 256, 3) uint8
+        self.plate = in_crop(self.region.plate)  # (512, 512, 3) uint8
         canvas = Source(self.region.rgba, (self.corner - self.region.box[:2]).astype(np.float32), self.scale)
         # Parallel lists, of what the photos show of the person: the canvas, its mirror image, then further photos.
         self.views, self.sources = [view, view.mirrored()], [canvas]
@@ -208,11 +209,12 @@ class Portrait:
 
     def _region(self) -> Region:
         height, width = self.photo.shape[:2]
-        rings = HeadMesh(self.landmarks).rings[..., :2].reshape(-1, 2)
+        shell = HeadMesh(self.landmarks).rings[..., :2]
+        rings = shell.reshape(-1, 2)
         x0, y0 = np.maximum(np.floor(rings.min(0)), 0).astype(int)
         x1, y1 = np.minimum(np.ceil(rings.max(0)), (width, height)).astype(int)
-        low = np.floor((np.array([x0, y0]) - self.corner) * self.scale).astype(int) - 1
-        high = np.ceil((np.array([x1, y1]) - self.corner) * self.scale).astype(int) + 1
+        low = (np.floor((np.array([x0, y0]) - self.corner) * self.scale / STEP).astype(int) - 1) * STEP
+        high = (np.ceil((np.array([x1, y1]) - self.corner) * self.scale / STEP).astype(int) + 1) * STEP
         frame = (*np.minimum(low, 0).tolist(), *np.maximum(high, CROP).tolist())
         photo = np.ascontiguousarray(self.photo[y0:y1, x0:x1])
         matte = np.ones(photo.shape[:2], np.float32)
@@ -227,7 +229,8 @@ class Portrait:
                 ramp = np.clip(2 - 2 * np.arange(hold.shape[axis], dtype=np.float32) / band, 0, 1)[::inside]
                 hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
         rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
-        return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, layers.plate(photo, matte), hold)
+        plate = layers.plate(photo, matte, shell[0] - (x0, y0)) if self.background == "still" else photo
+        return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, plate, hold)
 
 
 def _refined(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

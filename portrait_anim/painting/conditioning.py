@@ -1,0 +1,75 @@
+"""What the generator sees of a frame: the warped photo, maps of the mesh, and features carried by the same warp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..geometry import mesh
+from ..geometry.views import View
+from ..geometry.warp import WHOLE, Box, Warp
+from . import kernels
+
+N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, warped matte 1
+
+
+@dataclass
+class Condition:
+    """One frame in a box of the crop, as the generator sees it; h and w are the box's sides in px.
+
+    x: (h, w, 13) float32, the warped photo over the plate and the landmark drawing in -1..1, the maps in 0..1 (stretch
+    in -1..1), and the warped matte in 0..1. flows: of each view that is used, (h, w, 2) px, else None. weights: of each
+    view, (h, w) float32. face: (h, w) float32, soft coverage of the face.
+    """
+
+    box: Box
+    x: np.ndarray
+    flows: list[np.ndarray | None]
+    weights: list[np.ndarray]
+    face: np.ndarray
+
+
+def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarray, box: Box = WHOLE) -> Condition:
+    """Return what the generator sees in a box of the crop, which the warp must cover.
+
+    plate: (512, 512, 3) uint8, the background behind the person. target: landmarks (478, 3), px of the crop.
+    """
+    ids = mesh.rasterise(warp.vertices, box)
+    flows = [warp.flow(n, ids, box) if used else None for n, used in enumerate(warp.used)]
+    weights = [warp.enlarged(weight, box) for weight in warp.weights]
+    face = warp.enlarged(warp.face, box)
+    moved = moved_views(views, flows, weights)
+    x = np.empty((*moved.shape[:2], N_CHANNELS), np.float32)
+    place = (box[1], box[0])
+    kernels.assemble(moved, face, plate, mesh.draw_landmarks(target), ids, warp.table, place, x)
+    return Condition(box, x, flows, weights, face)
+
+
+def moved_views(views: list[View], flows: list[np.ndarray | None], weights: list[np.ndarray]) -> np.ndarray:
+    """Return the views' colours (0..255) and mattes (0..1), moved by the flows and blended: (h, w, 4) float32."""
+    moved = np.zeros((*weights[0].shape, 4), np.float32)
+    for view, flow, weight in zip(views, flows, weights):
+        if flow is not None:
+            kernels.gather(view.image, view.matte, flow, weight, moved)
+    return moved
+
+
+def carried(features: list[list[np.ndarray]], seen: Condition) -> list[np.ndarray]:
+    """Return the features of all views, moved by the flows and blended, at each level: (h/4, w/4, 16), ...
+
+    features: of each view its levels, (128, 128, 16), (64, 64, 48) and (32, 32, 96) float32 for the whole crop.
+    """
+    height, width = seen.face.shape
+    levels = []
+    for level, first in enumerate(features[0]):
+        fold = 4 << level
+        moved = np.zeros((height // fold, width // fold, first.shape[2]), np.float32)
+        size = (width // fold, height // fold)
+        for of_view, flow, weight in zip(features, seen.flows, seen.weights):
+            if flow is not None:
+                pooled = [cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in (flow, weight)]
+                kernels.gather_features(of_view[level], np.float32(1 / fold), *pooled, moved)
+        levels.append(moved)
+    return levels

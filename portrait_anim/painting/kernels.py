@@ -1,0 +1,276 @@
+"""The loops over pixels that make a picture of a warp and a painting, compiled by numba.
+
+Units are px with a pixel's centre at +0.5. Photos are read bilinearly at coordinates rounded to 1/32 px and replicated
+beyond their border, as OpenCV's remap does. Arrays are C-contiguous. What is written comes last.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..geometry.kernels import compiled
+
+ONE = np.float32(1)  # an integer and a float32 are computed in float64, which takes longer and is not needed everywhere
+
+
+@compiled
+def gather(image, matte, flow, weight, moved):
+    """Add a view's share of the picture: its image (S, S, 3) uint8 and matte (S, S) float32 at flow, by weight.
+
+    flow: (h, w, 2), weight: (h, w) float32. moved: (h, w, 4) float32, colour 0..255 and matte 0..1.
+    """
+    height, width = matte.shape
+    for i in range(moved.shape[0]):
+        for j in range(moved.shape[1]):
+            share = weight[i, j]
+            if share == 0:
+                continue
+            x = int(np.floor(flow[i, j, 0] * 32 - np.float32(15.5)))
+            y = int(np.floor(flow[i, j, 1] * 32 - np.float32(15.5)))
+            right, lower = np.float32(x & 31) / 32, np.float32(y & 31) / 32
+            x0, x1 = min(max(x >> 5, 0), width - 1), min(max((x >> 5) + 1, 0), width - 1)
+            y0, y1 = min(max(y >> 5, 0), height - 1), min(max((y >> 5) + 1, 0), height - 1)
+            a, b = (ONE - right) * (ONE - lower) * share, right * (ONE - lower) * share
+            c, d = (ONE - right) * lower * share, right * lower * share
+            for k in range(3):
+                moved[i, j, k] += (
+                    a * image[y0, x0, k] + b * image[y0, x1, k] + c * image[y1, x0, k] + d * image[y1, x1, k]
+                )
+            moved[i, j, 3] += a * matte[y0, x0] + b * matte[y0, x1] + c * matte[y1, x0] + d * matte[y1, x1]
+
+
+@compiled
+def gather_features(features, scale, flow, weight, moved):
+    """Add a view's share of the features: features (s, s, C) float32 at flow, by weight.
+
+    scale: cells of the features per px of the crop. flow: (h, w, 2) px, weight: (h, w) float32. moved: (h, w, C).
+    """
+    height, width, channels = features.shape
+    for i in range(moved.shape[0]):
+        for j in range(moved.shape[1]):
+            share = weight[i, j]
+            if share == 0:
+                continue
+            x, y = flow[i, j, 0] * scale - np.float32(0.5), flow[i, j, 1] * scale - np.float32(0.5)
+            left, top = int(np.floor(x)), int(np.floor(y))
+            right, lower = x - np.float32(left), y - np.float32(top)
+            x0, x1 = min(max(left, 0), width - 1), min(max(left + 1, 0), width - 1)
+            y0, y1 = min(max(top, 0), height - 1), min(max(top + 1, 0), height - 1)
+            a, b = (ONE - right) * (ONE - lower) * share, right * (ONE - lower) * share
+            c, d = (ONE - right) * lower * share, right * lower * share
+            for k in range(channels):
+                moved[i, j, k] += (
+                    a * features[y0, x0, k]
+                    + b * features[y0, x1, k]
+                    + c * features[y1, x0, k]
+                    + d * features[y1, x1, k]
+                )
+
+
+@compiled
+def assemble(moved, face, plate, drawing, ids, table, place, x):
+    """The generator's input of moved (h, w, 4) over the plate, see `conditioning.condition`.
+
+    face: (h, w) float32. table: (F+1, 6) float32, maps of each triangle. plate, drawing: (S, S, 3) uint8, in which the
+    box begins at place (row, column). ids: (h, w) int32. x: (h, w, 13) float32.
+    """
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            below, beside = place[0] + i, place[1] + j
+            matte = moved[i, j, 3] + face[i, j] * (ONE - moved[i, j, 3])
+            for k in range(3):
+                under = np.float32(plate[below, beside, k])
+                x[i, j, k] = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
+                x[i, j, 3 + k] = drawing[below, beside, k] / np.float32(127.5) - ONE
+            for k in range(6):
+                x[i, j, 6 + k] = table[ids[i, j], k]
+            x[i, j, 12] = matte
+
+
+@compiled
+def add_flow(residual, window, flow):
+    """Add residual (2, h, w) float32 times window (h, w) to flow (h, w, 2)."""
+    for i in range(window.shape[0]):
+        for j in range(window.shape[1]):
+            for k in range(2):
+                flow[i, j, k] += residual[k, i, j] * window[i, j]
+
+
+@compiled
+def paint(moved, x, face, plate, painting, window, place, out):
+    """Compose the picture in a box: the refined warp, what the painting adds to it, and what the composite needs.
+
+    moved: (h, w, 4) with the residual flow. x: (h, w, 13) of `assemble`. face, window: (h, w). plate: (S, S, 3) uint8,
+    in which the box begins at place (row, column). painting: (7, h, w) float32, planes of mask, flow 2, colour 3 and
+    change of the matte. out: (h, w, 9) float32: refined 3 and added 3, in -1..1, change of the matte, flow 2 in px.
+    """
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            share = window[i, j]
+            change = painting[6, i, j] * share
+            matte = moved[i, j, 3] + face[i, j] * (ONE - moved[i, j, 3]) + change
+            matte = min(max(matte, np.float32(0)), ONE)
+            for k in range(3):
+                under = np.float32(plate[place[0] + i, place[1] + j, k])
+                refined = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
+                painted = x[i, j, k] + painting[3 + k, i, j]
+                image = min(max(painted + painting[0, i, j] * (refined - painted), -ONE), ONE)
+                out[i, j, k] = refined
+                out[i, j, 3 + k] = (image - refined) * share
+            out[i, j, 6] = change
+            out[i, j, 7] = painting[1, i, j] * share
+            out[i, j, 8] = painting[2, i, j] * share
+
+
+class Grid(NamedTuple):
+    """Where the pixels of an enlargement lie in what is enlarged: the row before each of them (P,) int32, the share
+    (P,) float32 of the row after that, and the same for the columns (Q,). The photo's resolution over the crop's."""
+
+    rows: np.ndarray
+    row_parts: np.ndarray
+    columns: np.ndarray
+    column_parts: np.ndarray
+
+
+@compiled
+def points(ids, maps, is_face, xs, ys, shift, grid, extra, extra_grid, extra_box, scale, offset, xy):
+    """Where in a photo each pixel comes from, for cv2.remap.
+
+    ids: (P, Q) int32, the triangle of each pixel; maps, is_face: as of `geometry.kernels.triangle_flow`. xs: (Q,) and
+    ys: (P,) float32, where the pixels lie in the crop, px. shift: (H, W, 2), the shell's displacement, enlarged by
+    grid. extra: (h, w, C), whose last two channels are the residual flow, enlarged by extra_grid over the rows and
+    columns extra_box (begin, begin, end, end). The photo's px are scale (2,) times the view's plus offset (2,).
+    xy: (P, Q, 2) float32.
+    """
+    line = np.empty((shift.shape[1], 2), np.float32)
+    strip = np.empty((extra.shape[1], 2), np.float32)
+    begin, end = grid.columns[0], grid.columns[-1] + 2
+    last = extra.shape[2] - 2
+    for p in range(xy.shape[0]):
+        i, a = grid.rows[p], grid.row_parts[p]
+        for j in range(begin, end):
+            for k in range(2):
+                line[j, k] = shift[i, j, k] + a * (shift[i + 1, j, k] - shift[i, j, k])
+        has_extra = extra_box[0] <= p < extra_box[2]
+        if has_extra:
+            i, a = extra_grid.rows[p - extra_box[0]], extra_grid.row_parts[p - extra_box[0]]
+            for j in range(extra.shape[1]):
+                for k in range(2):
+                    strip[j, k] = extra[i, j, last + k] + a * (extra[i + 1, j, last + k] - extra[i, j, last + k])
+        for q in range(xy.shape[1]):
+            t = ids[p, q]
+            if is_face[t]:
+                u = maps[t, 0] * xs[q] + maps[t, 1] * ys[p] + maps[t, 4]
+                v = maps[t, 2] * xs[q] + maps[t, 3] * ys[p] + maps[t, 5]
+            else:
+                j, b = grid.columns[q], grid.column_parts[q]
+                u = xs[q] + line[j, 0] + b * (line[j + 1, 0] - line[j, 0])
+                v = ys[p] + line[j, 1] + b * (line[j + 1, 1] - line[j, 1])
+            if has_extra and extra_box[1] <= q < extra_box[3]:
+                j, b = extra_grid.columns[q - extra_box[1]], extra_grid.column_parts[q - extra_box[1]]
+                u += strip[j, 0] + b * (strip[j + 1, 0] - strip[j, 0])
+                v += strip[j, 1] + b * (strip[j + 1, 1] - strip[j, 1])
+            xy[p, q, 0] = u * scale[0] + offset[0]
+            xy[p, q, 1] = v * scale[1] + offset[1]
+
+
+@compiled
+def blend(pixels, share, grid, first, picture):
+    """Blend pixels (P, Q, 4) into picture, both uint8, by share (H, W) float32 enlarged."""
+    for p in range(pixels.shape[0]):
+        i, a = grid.rows[p], grid.row_parts[p]
+        for q in range(pixels.shape[1]):
+            j, b = grid.columns[q], grid.column_parts[q]
+            left = share[i, j] + a * (share[i + 1, j] - share[i, j])
+            right = share[i, j + 1] + a * (share[i + 1, j + 1] - share[i, j + 1])
+            weight = left + b * (right - left)
+            if weight > 0:
+                for k in range(4):
+                    under = np.float32(picture[first[0] + p, first[1] + q, k])
+                    value = under + weight * (np.float32(pixels[p, q, k]) - under)
+                    picture[first[0] + p, first[1] + q, k] = value + np.float32(0.5)
+
+
+@compiled
+def strength(painted, shading, much):
+    """How much of the smooth picture shows, (h, w), where the painting adds more than shading: all from 0.2 on.
+
+    painted: (h, w, 9) of `paint`, whose channels 3 to 5 are what is added. shading: (h, w, 3), the same blurred.
+    """
+    for i in range(much.shape[0]):
+        for j in range(much.shape[1]):
+            largest = np.float32(0)
+            for k in range(3):
+                largest = max(largest, abs(painted[i, j, 3 + k] - shading[i, j, k]))
+            much[i, j] = min(max(largest * np.float32(8) - np.float32(0.6), np.float32(0)), ONE)
+
+
+@compiled
+def pack(painted, much, packed):
+    """Put side by side in packed (h+2, w+2, 10), with 0 around it, what `points` and `finish` enlarge.
+
+    painted: (h, w, 9) of `paint`; much: (h, w). packed: refined 3 in 0..255, added 3, much, change of the matte, flow 2.
+    """
+    packed[:] = 0
+    for i in range(much.shape[0]):
+        for j in range(much.shape[1]):
+            for k in range(3):
+                value = (painted[i, j, k] + ONE) * np.float32(127.5)
+                packed[i + 1, j + 1, k] = min(max(value, np.float32(0)), np.float32(255))
+                packed[i + 1, j + 1, 3 + k] = painted[i, j, 3 + k] * np.float32(127.5)
+            packed[i + 1, j + 1, 6] = much[i, j]
+            for k in range(3):
+                packed[i + 1, j + 1, 7 + k] = painted[i, j, 6 + k]
+
+
+@compiled
+def finish(picture, face, grid, hold, plate, packed, packed_grid, packed_box, first, frame):
+    """The person over the plate, the painting on it, all held to the frame as it was where the region ends.
+
+    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face: (H, W) float32, enlarged by grid. packed: of
+    `pack`, enlarged by packed_grid over the rows and columns packed_box (begin, begin, end, end) of the picture. first:
+    row and column of the picture in frame. frame: (.., .., 3) uint8, the whole photo.
+    """
+    line, strip = np.empty(face.shape[1], np.float32), np.empty((packed.shape[1], 8), np.float32)
+    here = np.zeros(8, np.float32)
+    full, half = np.float32(255), np.float32(0.5)
+    for p in range(hold.shape[0]):
+        i, a = grid.rows[p], grid.row_parts[p]
+        for j in range(face.shape[1]):
+            line[j] = face[i, j] + a * (face[i + 1, j] - face[i, j])
+        is_painted = packed_box[0] <= p < packed_box[2]
+        if is_painted:
+            i, a = packed_grid.rows[p - packed_box[0]], packed_grid.row_parts[p - packed_box[0]]
+            for j in range(packed.shape[1]):
+                for k in range(8):
+                    strip[j, k] = packed[i, j, k] + a * (packed[i + 1, j, k] - packed[i, j, k])
+        for q in range(hold.shape[1]):
+            keep = ONE - hold[p, q]
+            if keep == 0:
+                continue
+            red, green, blue = np.float32(picture[p, q, 0]), np.float32(picture[p, q, 1]), np.float32(picture[p, q, 2])
+            painted_here = is_painted and packed_box[1] <= q < packed_box[3]
+            if painted_here:
+                j, b = packed_grid.columns[q - packed_box[1]], packed_grid.column_parts[q - packed_box[1]]
+                for k in range(8):
+                    here[k] = strip[j, k] + b * (strip[j + 1, k] - strip[j, k])
+            if picture[p, q, 3] < 255 or (painted_here and here[7] < 0):
+                j = grid.columns[q]
+                behind = ONE - (line[j] + grid.column_parts[q] * (line[j + 1] - line[j]))
+                behind *= (full - np.float32(picture[p, q, 3])) * np.float32(1 / 255)
+                if painted_here:
+                    behind = min(max(behind - here[7], np.float32(0)), ONE)
+                red += behind * (np.float32(plate[p, q, 0]) - red)
+                green += behind * (np.float32(plate[p, q, 1]) - green)
+                blue += behind * (np.float32(plate[p, q, 2]) - blue)
+            if painted_here:
+                red = min(max(red + here[6] * (here[0] - red) + here[3], np.float32(0)), full)
+                green = min(max(green + here[6] * (here[1] - green) + here[4], np.float32(0)), full)
+                blue = min(max(blue + here[6] * (here[2] - blue) + here[5], np.float32(0)), full)
+            y, x = first[0] + p, first[1] + q
+            if keep < 1:
+                under = np.float32(frame[y, x, 0]), np.float32(frame[y, x, 1]), np.float32(frame[y, x, 2])
+                red = under[0] + keep * (red - under[0])
+                green = under[1] + keep * (green - under[1])
+                blue = under[2] + keep * (blue - under[2])
+            frame[y, x, 0], frame[y, x, 1], frame[y, x, 2] = red + half, green + half, blue + half
