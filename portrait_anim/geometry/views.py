@@ -63,7 +63,7 @@ def light_gain(canvas: View, other: View) -> np.ndarray:
     Where both photos show the face their smoothed colours are compared; from there the ratio is carried over the
     face to the parts that only the other shows.
     """
-    vertex_facing = lambda view: _vertex_mean(view.mesh.facing)
+    vertex_facing = lambda view: _vertex_mean(view.mesh.seen)
     both = np.clip(4 * np.minimum(vertex_facing(canvas), vertex_facing(other)) - 1, 0, 1) + 1e-4
     colour = [
         sample(cv2.GaussianBlur(v.image, (0, 0), 10), v.landmarks[None, :468, :2].astype(np.float32))[0]
