@@ -3,6 +3,8 @@
 SourceFeatures looks at the photos once; PersonGenerator then paints frames, or boxes of them.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -72,15 +74,20 @@ class PersonGenerator:
 
 
 class SourceFeatures:
-    """The source encoder on a device and in a precision, to be run once per view."""
+    """The source encoder on a device and in a precision, to be called once per view.
+
+    It is not folded: laying weights out for oneDNN would take longer than the one or two calls that it is made for.
+    """
 
     def __init__(self, source: SourceEncoder, device: torch.device, dtype: torch.dtype):
-        self._like = torch.empty(0, device=device, dtype=dtype)
-        self._source = source
+        self._device, self._dtype = device, dtype
+        self._source = copy.deepcopy(source).to(device, dtype, memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        raise NotImplementedError
+        """Give the features and e, as SourceEncoder does, of views x (N, 7, 512, 512); in fp32, channels_last."""
+        features, e = self._source(x.to(self._device, self._dtype, memory_format=torch.channels_last))
+        return [f.to(torch.float32, memory_format=torch.channels_last) for f in features], e.float()
 
 
 def _folded_out(generator: Generator, like: Tensor) -> tuple[FoldedConv, Tensor, Tensor]:
