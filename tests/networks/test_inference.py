@@ -1,6 +1,7 @@
 """The generator made ready for one person gives what the generator gives, for boxes at their places, and fast."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,6 +76,17 @@ def test_rounding_is_no_worse_than_that_of_the_generator_itself(real, maps):
     for one, two, three in list(zip(exact, folded, rounded))[1:]:
         assert (one - two).square().mean() <= 1.2 * (one - three).square().mean()
     assert (exact.mask - folded.mask).square().mean().sqrt() < 1e-3
+
+
+def test_levels_of_the_same_width_are_folded_too(tiny, fill, maps):
+    """Their blocks have no convolution of what they skip."""
+    generator = fill(Generator(replace(tiny, widths=(8, 8, 12, 12), feature_widths=(4, 6, 6))))
+    psi, own = torch.randn(1, sum(generator.coeffs)) * 0.2, maps(generator.config, 1, 96, 96)
+    x, carried = torch.randn(1, 13, 96, 96), maps(generator.config, 1, 96, 96)
+    with torch.inference_mode():
+        expected = generator(x, carried, own, psi)
+    for one, two in zip(expected, PersonGenerator(generator, psi, own, CPU, torch.float32)(x, (0, 0), carried)):
+        assert (one - two).abs().max() < 1e-4 and one.std() > 1e-3
 
 
 @pytest.mark.parametrize("sizes", [[(96, 96), (128, 96), (96, 96), (128, 128)]])
