@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -33,6 +34,11 @@ class View:
 
     def __post_init__(self) -> None:
         self.mesh = HeadMesh(self.landmarks)
+
+    @cached_property
+    def rgba(self) -> np.ndarray:
+        """The picture with the matte as its fourth channel, (512, 512, 4) uint8."""
+        return np.dstack([self.image, np.rint(self.matte * 255).astype(np.uint8)])
 
     def lit_as(self, canvas: View) -> View:
         """The same view in the light of canvas."""

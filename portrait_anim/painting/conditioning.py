@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ..geometry import mesh
-from ..geometry.views import View
+from ..geometry.views import View, sample
 from ..geometry.warp import WHOLE, Box, Warp
 from . import kernels
 
@@ -55,7 +55,7 @@ def moved_views(
     moved = np.zeros((*weights[0].shape, 4), np.float32)
     for view, flow, weight in zip(views, flows, weights):
         if flow is not None:
-            kernels.gather(view.image, view.matte, flow, weight, moved)
+            kernels.add_view(sample(view.rgba, flow), weight, moved)
     moved[..., 3] *= shown
     return moved
 

@@ -14,29 +14,18 @@ ONE = np.float32(1)  # an integer and a float32 are computed in float64, which t
 
 
 @compiled
-def gather(image, matte, flow, weight, moved):
-    """Add a view's share of the picture: its image (S, S, 3) uint8 and matte (S, S) float32 at flow, by weight.
+def add_view(pixels, weight, moved):
+    """Add a view's share of the picture: pixels (h, w, 4) uint8 by weight (h, w) float32 to moved (h, w, 4) float32.
 
-    flow: (h, w, 2), weight: (h, w) float32. moved: (h, w, 4) float32, colour 0..255 and matte 0..1.
+    moved has colours in 0..255 and the matte in 0..1.
     """
-    height, width = matte.shape
     for i in range(moved.shape[0]):
         for j in range(moved.shape[1]):
             share = weight[i, j]
-            if share == 0:
-                continue
-            x = int(np.floor(flow[i, j, 0] * 32 - np.float32(15.5)))
-            y = int(np.floor(flow[i, j, 1] * 32 - np.float32(15.5)))
-            right, lower = np.float32(x & 31) / 32, np.float32(y & 31) / 32
-            x0, x1 = min(max(x >> 5, 0), width - 1), min(max((x >> 5) + 1, 0), width - 1)
-            y0, y1 = min(max(y >> 5, 0), height - 1), min(max((y >> 5) + 1, 0), height - 1)
-            a, b = (ONE - right) * (ONE - lower) * share, right * (ONE - lower) * share
-            c, d = (ONE - right) * lower * share, right * lower * share
-            for k in range(3):
-                moved[i, j, k] += (
-                    a * image[y0, x0, k] + b * image[y0, x1, k] + c * image[y1, x0, k] + d * image[y1, x1, k]
-                )
-            moved[i, j, 3] += a * matte[y0, x0] + b * matte[y0, x1] + c * matte[y1, x0] + d * matte[y1, x1]
+            if share != 0:
+                for k in range(3):
+                    moved[i, j, k] += share * np.float32(pixels[i, j, k])
+                moved[i, j, 3] += share * np.float32(1 / 255) * np.float32(pixels[i, j, 3])
 
 
 @compiled
