@@ -20,6 +20,7 @@ _SHARE_BLUR, _SHELL_BLUR = 2, 2.5  # cells, sigma; OpenCV's kernels reach four t
 _REACH = 4 * _SHARE_BLUR  # cells that a blurred share reaches beyond itself
 _RIM = 9  # cells, twice the width of the rim along the outline of a face that hides something
 _FACE_BLUR = 0.75  # cells, sigma
+_TURNED = np.sin(np.radians(20))  # of the photo, away from the camera
 _IS_OUTER = np.append(LABELS >= RING + 2, True)
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
 IS_FACE = np.append(LABELS < RING, False)  # of every triangle, and of "outside the mesh"
@@ -95,6 +96,8 @@ class Warper:
         self.views, self.frame = views, frame
         self._seen = np.stack([v.mesh.seen for v in views])  # (V, F)
         self._facing = np.stack([mesh.facing(v.mesh.vertices) for v in views])
+        # Only a head that is turned aside hides much of its shell.
+        self._is_turned = np.abs(mesh.head_axes(views[0].landmarks)[:2, 2]).max() > _TURNED
         self._faces = [_inner_and_outer_face(v) for v in views]
         self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
         # How well each view shows each of _PARTS, (V, P).
@@ -169,7 +172,8 @@ class Warper:
                 used[n] = bool(weights[n].max() > UNSEEN)
             else:
                 self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
-                near, far = self._hidden(0, ids, face, shifts[0])
+                if self._is_turned:
+                    near, far = self._hidden(0, ids, face, shifts[0])
             stretch[n] = np.clip(np.log(np.maximum(area, 1e-2)), -3, 3) / 3
         best = share[:, :-1].argmax(0)
         table = self._table.copy()  # frames are made in several threads

@@ -111,7 +111,8 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
             if a0 < a1 and b0 < b1:
                 kernels.blend(fetch(n, part), among, _grid(*place, part, warp.frame, STEP), (b0, a0), picture)
     soft = np.empty_like(picture)
-    kernels.soften_edge(ids, IS_FACE, picture, soft)
+    low, high = (side(in_region[mesh.OVAL, :2], 0).astype(int) for side in (np.min, np.max))
+    kernels.soften_edge(ids, IS_FACE, picture, (low[1] - 2, low[0] - 2, high[1] + 3, high[0] + 3), soft)
     frame = portrait.photo.copy()
     kernels.finish(
         soft,

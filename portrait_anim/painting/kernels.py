@@ -181,15 +181,15 @@ def blend(pixels, share, grid, first, picture):
 
 
 @compiled
-def soften_edge(ids, is_face, picture, out):
+def soften_edge(ids, is_face, picture, box, out):
     """Copy picture (P, Q, 4) uint8 to out, smoothed (3x3 binomial) where the face's triangles end: no staircase there.
 
-    ids: (P, Q) int32, the triangle of each pixel. is_face: (F+1,) bool.
+    ids: (P, Q) int32, the triangle of each pixel. is_face: (F+1,) bool. box: rows and columns (begin, begin, end, end)
+    that hold the face.
     """
-    height, width = ids.shape
     out[:] = picture
-    for p in range(1, height - 1):
-        for q in range(1, width - 1):
+    for p in range(max(box[0], 1), min(box[2], ids.shape[0] - 1)):
+        for q in range(max(box[1], 1), min(box[3], ids.shape[1] - 1)):
             here = is_face[ids[p, q]]
             if (
                 is_face[ids[p, q - 1]] == here
