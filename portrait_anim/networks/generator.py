@@ -22,6 +22,11 @@ class Painting(NamedTuple):
     matte: Tensor  # (N, 1, H, W) in -1..1, to be added to the warped matte
 
 
+def split_painting(painted: Tensor) -> Painting:
+    """Return the Painting whose parts lie side by side in painted (N, 7, H, W)."""
+    return Painting(*painted.split([1, 2, 3, 1], 1))
+
+
 class Generator(nn.Module):
     """Paint a frame: a U-Net of 4.8 M parameters and 5.0 GMAC for 512x512 px.
 

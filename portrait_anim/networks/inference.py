@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .folding import FoldedBlock, FoldedConv, FoldedStem, parameters
-from .generator import N_PAINTED, Generator, Painting
+from .generator import N_PAINTED, Generator
 from .source import SourceEncoder
 
 
@@ -50,8 +50,10 @@ class PersonGenerator:
         self._out, self._scale, self._shift = _folded_out(generator, like)
 
     @torch.inference_mode()
-    def __call__(self, x: Tensor, place: tuple[int, int], carried: list[Tensor]) -> Painting:
-        """Paint the box of x (1, in_channels, h, w) at `place`, y and x in px of the frame: a Painting, fp32.
+    def __call__(self, x: Tensor, place: tuple[int, int], carried: list[Tensor]) -> Tensor:
+        """Paint the box of x (1, in_channels, h, w) at `place`, y and x in px of the frame.
+
+        What comes back is (1, 7, h, w) fp32, channels_last: the parts of a Painting side by side, see `split_painting`.
 
         Sides and place are multiples of 32 px. carried holds the features that the warp has carried into the box:
         (1, 16, h/4, w/4), (1, 48, h/8, w/8) and (1, 96, h/16, w/16). x and carried may be of any type and in any
@@ -73,7 +75,7 @@ class PersonGenerator:
         k = self._config.unshuffle
         n, height, width, _ = h.shape
         h = h.unflatten(3, (k, -1)).transpose(2, 3).reshape(n, height * k, width * k, N_PAINTED)
-        return Painting(*h.permute(0, 3, 1, 2).split([1, 2, 3, 1], 1))
+        return h.permute(0, 3, 1, 2)
 
 
 class SourceFeatures:

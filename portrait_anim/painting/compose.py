@@ -32,7 +32,7 @@ def window(box: Box = WHOLE) -> np.ndarray:
 def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: np.ndarray | None) -> np.ndarray:
     """Return the picture in a box of the crop and what it is made of, (h, w, 9) float32, see N_PAINTED.
 
-    painting: (7, h, w) float32, planes of mask, residual flow 2, colour 3 and change of the matte; None for the warp
+    painting: (h, w, 7) float32: mask, residual flow 2, colour 3 and change of the matte; None for the warp
     alone. With the warp of the views by the flow and the residual flow,
         matte = clamp(warped matte + change), refined = the warp over the plate by this matte,
         picture = mask * refined + (1 - mask) * (refined + colour) = refined + added.
@@ -48,7 +48,7 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
     flows = [None if flow is None else flow.copy() for flow in seen.flows]
     for flow in flows:
         if flow is not None:
-            kernels.add_flow(painting[1:3], share, flow)
+            kernels.add_flow(painting, share, flow)
     moved = moved_views(views, flows, seen.weights, seen.shown)
     kernels.paint(moved, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out)
     return out

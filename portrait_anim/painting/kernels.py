@@ -77,12 +77,12 @@ def assemble(moved, face, plate, drawing, ids, table, place, x):
 
 
 @compiled
-def add_flow(residual, window, flow):
-    """Add residual (2, h, w) float32 times window (h, w) to flow (h, w, 2)."""
+def add_flow(painting, window, flow):
+    """Add the residual flow, channels 1 and 2 of painting (h, w, 7) float32, times window (h, w) to flow (h, w, 2)."""
     for i in range(window.shape[0]):
         for j in range(window.shape[1]):
             for k in range(2):
-                flow[i, j, k] += residual[k, i, j] * window[i, j]
+                flow[i, j, k] += painting[i, j, 1 + k] * window[i, j]
 
 
 @compiled
@@ -90,25 +90,25 @@ def paint(moved, face, plate, painting, window, place, out):
     """Compose the picture in a box: the refined warp, what the painting adds to it, and what the composite needs.
 
     moved: (h, w, 4) with the residual flow. face, window: (h, w) float32. plate: (S, S, 3) uint8,
-    in which the box begins at place (row, column). painting: (7, h, w) float32, planes of mask, flow 2, colour 3 and
+    in which the box begins at place (row, column). painting: (h, w, 7) float32: mask, flow 2, colour 3 and
     change of the matte. out: (h, w, 9) float32: refined 3 and added 3, in -1..1, change of the matte, flow 2 in px.
     """
     for i in range(window.shape[0]):
         for j in range(window.shape[1]):
             share = window[i, j]
-            change = painting[6, i, j] * share
+            change = painting[i, j, 6] * share
             matte = moved[i, j, 3] + face[i, j] * (ONE - moved[i, j, 3]) + change
             matte = min(max(matte, np.float32(0)), ONE)
             for k in range(3):
                 under = np.float32(plate[place[0] + i, place[1] + j, k])
                 refined = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
-                image = refined + (ONE - painting[0, i, j]) * painting[3 + k, i, j]
+                image = refined + (ONE - painting[i, j, 0]) * painting[i, j, 3 + k]
                 image = min(max(image, -ONE), ONE)
                 out[i, j, k] = refined
                 out[i, j, 3 + k] = (image - refined) * share
             out[i, j, 6] = change
-            out[i, j, 7] = painting[1, i, j] * share
-            out[i, j, 8] = painting[2, i, j] * share
+            out[i, j, 7] = painting[i, j, 1] * share
+            out[i, j, 8] = painting[i, j, 2] * share
 
 
 class Grid(NamedTuple):
