@@ -280,8 +280,8 @@ def _watch(event, args):
         if event not in ("socket.gethostname", "socket.__new__") or event == "socket.__new__" and args[1] != 1:
             if event.startswith("pickle."):
                 caller = sys._getframe(1)
-                own = os.path.join("portrait_anim", "aside.py")  # what two of our processes say to each other
-                event = "aside" if caller.f_code.co_filename.endswith(own) else "numba" if _in_numba(caller) else event
+                own = os.path.join("system", "helper_process.py")  # what two of our processes say to each other
+                event = "helper" if caller.f_code.co_filename.endswith(own) else "numba" if _in_numba(caller) else event
             _log.write(json.dumps([event, repr(args)[:300]]) + "\\n")
             if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
                 raise OSError("blocked")
@@ -321,7 +321,7 @@ def test_a_whole_run_connects_to_nothing_and_loads_no_pickle(tmp_path, short_cli
     for arguments in (run, ["-m", "portrait_anim.commands.tools", "verify", "x.mp4"]):
         done, seen = watched(tmp_path, *arguments)
         assert done.returncode == 0 and "manifest" not in done.stderr, done.stderr
-        assert {event for event, _ in seen} <= {"program", "numba", "aside"}, seen
+        assert {event for event, _ in seen} <= {"program", "numba", "helper"}, seen
         # ctypes, which MediaPipe's sound library asks for PortAudio, runs some of these; by lists, as we run ffmpeg.
         programs = {name.split("-")[0] for event, name in seen if event == "program"}
         programs -= {"ldconfig", "gcc", "ld", "cc", "objdump", "lscpu"}

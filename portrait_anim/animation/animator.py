@@ -24,9 +24,9 @@ from ..motion.timeline import Timeline
 from ..networks import weights as weights_file
 from ..painting.person import Person, check_person, check_save
 from ..provenance.marks import Marking, labelled
-from ..system.files import check_apart, check_output, check_preview, is_picture, write_aside
-from ..system.helper_process import is_possible
-from ..system.threads import cores, no_garbage, single_threaded_libraries
+from ..system.files import atomic_write, check_apart, check_output, check_preview, is_picture
+from ..system.helper_process import can_run_helper
+from ..system.threads import cores, gc_paused, single_threaded_libraries
 from .inputs import Progress, Reader, Recent, portraits_key
 from .options import Options
 from .overlays import Chosen, Comparison, contact_sheet, with_mesh
@@ -207,7 +207,7 @@ class Animator:
                 picture = contact_sheet(frames, [f"frame {t}, {float(t / track.fps):.2f} s" for t in targets.numbers])
             else:
                 (picture,) = frames
-            with write_aside(output, output.suffix) as partial:
+            with atomic_write(output, output.suffix) as partial:
                 partial.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
                 marking(partial)
             return picture.shape[1::-1], len(targets)
@@ -234,7 +234,7 @@ class Animator:
     def _make_ready(self):
         """Load the networks and make one frame of a grey picture: the first pass of a network is slow, and compiled
         code must be loaded, or compiled when it never was on this machine."""
-        with no_garbage():
+        with gc_paused():
             from ..geometry.mesh import MEAN_FACE
             from ..painting import compose  # noqa: F401
             from ..portrait.portrait import Portrait
@@ -256,7 +256,7 @@ class Animator:
     @staticmethod
     def _may_read_aside(driver) -> bool:
         """Whether reading gains by a process of its own: not where torch is loaded already."""
-        return "torch" not in sys.modules and is_possible() and kind_of(driver) != "camera"
+        return "torch" not in sys.modules and can_run_helper() and kind_of(driver) != "camera"
 
     def _read(
         self, read: Callable, images: list[Path], driver, options: Options, warm_up: Future, progress

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..media.reading import probe
 from ..motion.drivers import Driver, kind_of, load_driver
-from ..system.helper_process import aside
+from ..system.helper_process import run_in_helper
 from .people import Portraits, read_portraits
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Reader:
         self, images: list[Path], driver: str | Path, options: "Options", progress: Callable[[Progress], None]
     ) -> tuple[Portraits | None, Driver]:
         """`read`, by another process. Not for a camera: that Ctrl-C ends the recording, it would not see."""
-        portraits, source = aside(_read, images, driver, options, progress=progress)
+        portraits, source = run_in_helper(_read, images, driver, options, progress=progress)
         if portraits is not None:
             self._portraits.get(portraits_key(images, options), lambda: portraits)
         return portraits, self._drivers.get(_driver_key(driver, options), lambda: source)

@@ -60,7 +60,7 @@ def _spread() -> np.ndarray:
     return share
 
 
-def unfold(shape: np.ndarray, offsets: np.ndarray, held: np.ndarray | tuple = ()) -> np.ndarray:
+def smooth_folds(shape: np.ndarray, offsets: np.ndarray, held: np.ndarray | tuple = ()) -> np.ndarray:
     """offsets (478, 3) made even where shape (478, 3), moved by them, would turn a triangle of the face over.
 
     A few rounds of averaging with the neighbours: all of a neighbourhood moved alike folds nowhere. held: landmarks
@@ -78,7 +78,7 @@ def unfold(shape: np.ndarray, offsets: np.ndarray, held: np.ndarray | tuple = ()
     return offsets
 
 
-def fit(shape: np.ndarray, offsets: np.ndarray, least: float = _LEAST_AREA) -> np.ndarray:
+def shrink_folds(shape: np.ndarray, offsets: np.ndarray, least: float = _LEAST_AREA) -> np.ndarray:
     """offsets (478, 3) made smaller, the upper and the lower face each as a whole, until no triangle turns over."""
     share = _fitting_share(shape, offsets, least)
     upper, lower = (share[part].min() for part in (_IS_UPPER, _IS_LOWER))

@@ -106,7 +106,7 @@ def _normal_z(vertices: np.ndarray) -> np.ndarray:
     return normal[:, 2] / (np.linalg.norm(normal, axis=1) + 1e-6)
 
 
-def near(points: np.ndarray, reach: float) -> np.ndarray:
+def proximity(points: np.ndarray, reach: float) -> np.ndarray:
     """1 at the given landmarks, falling to 0 away from them: (478,), reach in face heights."""
     distance = np.linalg.norm(MEAN_FACE[:, None] - MEAN_FACE[None, points], axis=-1).min(1)
     return np.exp(-((distance / reach) ** 2) / 2)

@@ -27,7 +27,7 @@ def one_euro(values: np.ndarray, fps: float, min_cutoff: float, beta: float, cut
     leave no delay. The filter starts anew at every frame of cuts.
     """
     out = np.zeros(values.shape, np.float32)
-    for a, b in shots(len(values), cuts):
+    for a, b in split_at_cuts(len(values), cuts):
         for x, result in ((values[a:b], out[a:b]), (values[a:b][::-1], out[a:b][::-1])):
             previous, speed = x[0], np.zeros_like(x[0])
             result[0] += previous / 2
@@ -43,13 +43,13 @@ def _blend(cutoff, fps: float):
     return r / (r + 1)
 
 
-def shots(length: int, cuts: Iterable[int]) -> list[tuple[int, int]]:
+def split_at_cuts(length: int, cuts: Iterable[int]) -> list[tuple[int, int]]:
     """Ranges (first, last + 1) of frames between cuts; a cut is the first frame of a new shot."""
     edges = [0, *sorted(c for c in set(cuts) if 0 < c < length), length]
     return list(zip(edges[:-1], edges[1:]))
 
 
-class Eased:
+class Crossfade:
     """A sequence of targets (478, 3) whose jumps are eased over: after a jump it goes on from where it was, and the
     difference fades within `seconds`.
 

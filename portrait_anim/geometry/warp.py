@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from ..portrait.layers import push_pull
 from . import kernels, mesh
-from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, HeadMesh, near, openness
+from .fill import push_pull
+from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, HeadMesh, openness, proximity
 
 CROP = 256  # px: side of the crop the networks work on
 _SHARE_BLUR, _SHELL_BLUR = 2, 3  # px, sigma; OpenCV's kernels reach four times as far
@@ -125,7 +125,7 @@ def _vertex_mean(of_triangles: np.ndarray) -> np.ndarray:
 
 def _part_masks() -> np.ndarray:
     """How far each triangle belongs to _PARTS, softly, (P, F)."""
-    masks = np.stack([near(points, reach) for points, reach in _PARTS])
+    masks = np.stack([proximity(points, reach) for points, reach in _PARTS])
     masks = np.concatenate([masks, np.zeros((len(masks), mesh.N_RINGS * len(mesh.OVAL)))], 1)
     return np.where(LABELS >= RING, 0, np.clip(1.5 * masks[:, TRIANGLES].mean(2), 0, 1))
 
@@ -156,7 +156,7 @@ class Warper:
         self._table = np.concatenate([table, [[0, 0, 1, 0, 1, 0]]]).astype(np.float32)
         self._is_face = np.append(LABELS < RING, False)
 
-    def _shares(self, vertices: np.ndarray) -> np.ndarray:
+    def _view_weights(self, vertices: np.ndarray) -> np.ndarray:
         """Share of each view in each triangle, (V, F+1). At the canvas' own pose and expression all is the canvas'.
 
         Another view helps where the canvas is turned away, and so would be stretched, while the other is not and the
@@ -171,13 +171,13 @@ class Warper:
             needed = turned * np.clip((np.where(mirror, 0.55, 0.75) - canvas) / 0.3, 0, 1)
             gain = np.clip((self._facing[1:] - canvas - 0.15) / 0.3, 0, 1) * np.where(LABELS >= RING + 2, 0, needed)
             share[1:, :-1] = _sharpened(gain * np.where(mirror, 0.5, 1)) * gain.max(0)
-        for part, better in zip(_PART_MASKS, self._fits(openness(vertices[: mesh.N_LANDMARKS])).T):
+        for part, better in zip(_PART_MASKS, self._expression_weights(openness(vertices[: mesh.N_LANDMARKS])).T):
             if better.any():
                 share[1:, :-1] = share[1:, :-1] * (1 - part * better.sum()) + part * better[1:, None]
         share[0] = 1 - share[1:].sum(0)
         return share
 
-    def _fits(self, target: np.ndarray) -> np.ndarray:
+    def _expression_weights(self, target: np.ndarray) -> np.ndarray:
         """Share of each view in each of _PARTS by its expression, (V, P): of the photos that are nearer to the
         target's openness (4,) than the canvas by more than noise, the nearest. Mirrored views have the canvas' own."""
         gap = np.abs(self._openness - target)
@@ -189,7 +189,7 @@ class Warper:
     def warp(self, target: np.ndarray) -> Warp:
         """Flow and maps that bring the views to target landmarks (478, 3), px of the crop."""
         vertices = self.views[0].mesh.posed(target)
-        share = self._shares(vertices)
+        share = self._view_weights(vertices)
         ids = mesh.rasterise(vertices, self.frame)
         face = np.take(self._is_face, ids, mode="wrap").astype(np.float32)  # -1 takes the last
         shell_weight = cv2.GaussianBlur(1 - face, (0, 0), _SHELL_BLUR)

@@ -12,6 +12,7 @@ from ..geometry.mesh import face_height, mirrored_landmarks
 from ..geometry.smoothing import smoothstep
 from .tracking import MAX_FACES, Face, FaceAlignmentTracker, MediaPipeTracker, Tracker, find_faces, no_face_advice
 
+TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
 HOLD_SECONDS = 0.5  # a lost face is expected back where it was this long; after that it may return anywhere
 SETTLE = 10  # times a first frame is shown to MediaPipe: until then its faces grow by a percent
 CUT_CHANGE = 30.0  # of 255: mean change of a 32 px picture that may be a cut

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import InputError, OutputError
 from ..system.files import NUMBER, check_output, locked, partial_path, pictures, remove, sweep
-from .reading import GUARDED, describe, ffmpeg, last_words, read_log, stop, url, widen_pipe
+from .ffmpeg import GUARDED, describe, ffmpeg, last_words, read_log, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
 _MP4 = (".mp4", ".mov", ".m4v")

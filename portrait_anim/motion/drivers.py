@@ -15,13 +15,13 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..geometry.expressions import at_rest
-from ..landmarks.following import MotionTrack, NoFaceError, track_video
+from ..landmarks.following import TRACK_SIZE, MotionTrack, NoFaceError, track_video
 from ..landmarks.tracking import find_faces, has_face_alignment, no_face_advice
+from ..media.photo import SEARCH_SIZE, fit_size, load_photo
 from ..media.reading import MAX_FPS, MIN_FPS, FrameReader
-from . import builtin as motions
+from .builtin import NAMES, make_motion
 from .file import load_motion
 
-TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
 STILL_SECONDS = 2.0  # of a single image: its pose is reached in the first half and held
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jp2", ".tga", ".ppm", ".ico",
@@ -55,10 +55,10 @@ def kind_of(driver: str | Path) -> str:
         if not (number.isascii() and number.isdigit()):
             raise UsageError(f"{name}: a camera is named by its number, as in camera:0.")
         return "camera"
-    if not os.path.isfile(name) and name in motions.NAMES:
+    if not os.path.isfile(name) and name in NAMES:
         return "built-in"
     if not os.path.lexists(name) and name.replace("-", "").replace("_", "").isalpha():
-        near = difflib.get_close_matches(name.lower(), motions.NAMES, 1, 0.5)
+        near = difflib.get_close_matches(name.lower(), NAMES, 1, 0.5)
         meant = f"did you mean {near[0]}?" if near else "animate --list-motions shows those that there are."
         raise InputError(f"{name}: no such file, and no built-in motion of that name; {meant}")
     suffix = Path(name).suffix.lower()
@@ -94,7 +94,7 @@ def load_driver(
         progress(1, 1)
         return ready
     progress(0, 0)  # a motion is not tracked
-    track = load_motion(driver) if kind == "saved" else motions.make_motion(str(driver), rate or DEFAULT_FPS)
+    track = load_motion(driver) if kind == "saved" else make_motion(str(driver), rate or DEFAULT_FPS)
     return Driver(_cut(track, str(driver), start, end, rate))
 
 
@@ -233,8 +233,6 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
 
 
 def _image(driver, face: int, tracker: str, seconds: float, fps: Fraction) -> Driver:
-    from ..portrait.portrait import SEARCH_SIZE, fit_size, load_photo
-
     image = fit_size(load_photo(driver), SEARCH_SIZE)
     faces = find_faces(image, tracker)
     if not faces:

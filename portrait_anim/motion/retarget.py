@@ -19,16 +19,16 @@ from ..geometry.anatomy import (
     LIDS,
     LIPS,
     SPREAD,
-    fit,
     gaze_of,
     lid_gaps,
     lip_gap,
     mouth_width,
-    unfold,
+    shrink_folds,
+    smooth_folds,
 )  # fmt: skip
-from ..geometry.mesh import LEFT_EYE, MEAN_FACE, N_LANDMARKS, OUTER_LIPS, OVAL, RIGHT_EYE, RIGID, near, openness
+from ..geometry.mesh import LEFT_EYE, MEAN_FACE, N_LANDMARKS, OUTER_LIPS, OVAL, RIGHT_EYE, RIGID, openness, proximity
 from ..geometry.pose import Pose, canonical, estimate_poses, euler_angles, from_euler
-from ..geometry.smoothing import one_euro, shots, soft_limit
+from ..geometry.smoothing import one_euro, soft_limit, split_at_cuts
 from ..landmarks.following import MotionTrack
 
 MOTIONS = ("relative", "absolute")
@@ -179,7 +179,7 @@ class Retargeter:
         centre = lambda p: p.scale[:, None] * (p.rotation @ middle) + p.shift
         zoom = np.log(pose.scale / rest.scale)
         shift = (centre(pose) - centre(rest)) / rest.scale  # face heights
-        for a, b in shots(len(turns), track.cuts):
+        for a, b in split_at_cuts(len(turns), track.cuts):
             if self.reference_frame is not None and not a <= self.reference_frame < b:
                 # Another shot has another camera: where and how large it shows the head says nothing.
                 zoom[a:b] -= np.median(zoom[a:b])
@@ -203,7 +203,7 @@ class Retargeter:
 
     def _part_strengths(self, options: MotionOptions) -> np.ndarray:
         """How much of the driver's expression each landmark takes, (478,)."""
-        eyes, lips = near(EYES_AND_BROWS, 0.06), near(OUTER_LIPS, 0.12)
+        eyes, lips = proximity(EYES_AND_BROWS, 0.06), proximity(OUTER_LIPS, 0.12)
         taken = np.ones(N_LANDMARKS)
         if options.only and "face" not in options.only:
             taken = np.maximum(eyes * ("eyes" in options.only), lips * ("lips" in options.only))
@@ -218,7 +218,7 @@ class Retargeter:
         part = lambda *ends: np.clip(width(self._own, *ends) / width(self._reference, *ends), 0.6, 1.6)
         lips, right_eye, left_eye = part(61, 291), part(33, 133), part(362, 263)
         for points, size, reach in ((OUTER_LIPS, lips, 0.1), (RIGHT_EYE, right_eye, 0.05), (LEFT_EYE, left_eye, 0.05)):
-            ratio += near(points, reach) * (size - 1)
+            ratio += proximity(points, reach) * (size - 1)
         return ratio
 
     def _set_lids_and_lips(self, shapes: np.ndarray, track: MotionTrack, smooth: bool) -> None:
@@ -248,7 +248,7 @@ class Retargeter:
         offsets = (driver - self._reference) * self._ratio * self._strength
         size = np.linalg.norm(offsets, axis=1, keepdims=True)
         offsets *= soft_limit(size, MAX_OFFSET) / np.maximum(size, 1e-9)
-        shape = self._own + fit(self._own, unfold(self._own, offsets))
+        shape = self._own + shrink_folds(self._own, smooth_folds(self._own, offsets))
         lips = self._own_lips + (lips - self._own_lips) * self._strength[13, 0]
         lips = float(soft_limit(max(lips, 0), MAX_LIPS))
         shape += (lips - lip_gap(shape)) * mouth_width(shape) * JAW * (self._strength > 0)
@@ -266,7 +266,8 @@ class Retargeter:
         moved = np.flatnonzero(corrections.any(1))
         if len(moved):  # what lies around lids and lips comes along
             shape[:468] += SPREAD[:, moved] @ corrections[moved]
-        shape = self._own + fit(self._own, unfold(self._own, shape - self._own, held=CONTROLS), least=0.02)
+        offsets = smooth_folds(self._own, shape - self._own, held=CONTROLS)
+        shape = self._own + shrink_folds(self._own, offsets, least=0.02)
         self._look(shape, driver)
         return shape
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..errors import UsageError
-from ..geometry.smoothing import Eased
+from ..geometry.smoothing import Crossfade
 
 MIN_SPEED, MAX_SPEED, MAX_LOOPS = 0.1, 10.0, 1000
 
@@ -38,15 +38,15 @@ class Timeline:
         start: np.ndarray | None = None,
     ):
         check_timeline(speed, loop)
-        self._targets = Eased(targets, fps, cuts)
+        self._targets = Crossfade(targets, fps, cuts)
         once = np.arange(0, len(targets) - 1 + 1e-6, speed)
         if pingpong:
             once = np.concatenate([once, once[-2:0:-1]])
         self._places = np.tile(once, loop)  # driver frame of each frame, between two of them where speed asks for it
         seams = [] if pingpong else range(len(once), len(self._places), len(once))
-        self._shown = Eased(_At(self._targets, self._places), fps, seams)
+        self._shown = Crossfade(_At(self._targets, self._places), fps, seams)
         if start is not None:
-            self._shown = Eased(self._shown, fps, start=start, seconds=1.0)
+            self._shown = Crossfade(self._shown, fps, start=start, seconds=1.0)
 
     def __len__(self) -> int:
         return len(self._places)

@@ -6,6 +6,7 @@ from threading import Lock
 import cv2
 import numpy as np
 
+from ..geometry.fill import push_pull
 from ..landmarks.tracking import quiet_stderr, solution
 
 _ALONE = Lock()  # a graph of MediaPipe takes one picture at a time
@@ -35,21 +36,6 @@ def matte(image: np.ndarray) -> np.ndarray:
     guide = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     refined = guided_filter(guide, raw, max(4, image.shape[0] // 48), 50.0)
     return np.clip((refined - 0.25) / 0.5, 0, 1)  # half-hearted areas are decided: they would be a double picture
-
-
-def push_pull(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Fill image (H, W, 3) float32 where weight (H, W) is 0, by a weighted pyramid (Gortler et al., Lumigraph)."""
-    levels = [(image * weight[..., None], weight)]
-    while min(levels[-1][1].shape) > 2:
-        colour, w = levels[-1]
-        levels.append((cv2.pyrDown(colour), cv2.pyrDown(w)))
-    colour, w = levels[-1]
-    filled = colour / (w[..., None] + 1e-4)
-    for colour, w in levels[-2::-1]:
-        keep = np.minimum(w, 1)[..., None]
-        up = cv2.pyrUp(filled, dstsize=w.shape[::-1])
-        filled = up * (1 - keep) + colour / (w[..., None] + 1e-4) * keep
-    return filled
 
 
 def plate(image: np.ndarray, matte: np.ndarray) -> np.ndarray:

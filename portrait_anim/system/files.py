@@ -64,8 +64,8 @@ def preview_of(output: str | Path) -> Path:
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
-    """A file of these bytes, by `write_aside`."""
-    with write_aside(path) as partial:
+    """A file of these bytes, by `atomic_write`."""
+    with atomic_write(path) as partial:
         partial.write_bytes(data)
 
 
@@ -184,7 +184,7 @@ def partial_path(target: Path, suffix: str = "") -> Path:
 
 
 @contextlib.contextmanager
-def write_aside(path: str | Path, suffix: str = "") -> Iterator[Path]:
+def atomic_write(path: str | Path, suffix: str = "") -> Iterator[Path]:
     """The name to write to inside the `with` block, with that suffix; at its end that file, whole, gets the name path.
 
     After an exception nothing is left, and what was there before stays. An OSError becomes an OutputError.

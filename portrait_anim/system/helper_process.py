@@ -9,17 +9,17 @@ import traceback
 from collections.abc import Callable
 
 from ..errors import PortraitAnimError
-from .signals import held_back
+from .signals import signals_deferred
 
 
-def is_possible() -> bool:
+def can_run_helper() -> bool:
     """Whether a process of Python can be started: in a program that brings its own (Blender, a frozen one) there is
     none to start."""
     name = os.path.basename(sys.executable or "").lower()
     return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
 
 
-def aside(work: Callable, *given, progress: Callable):
+def run_in_helper(work: Callable, *given, progress: Callable):
     """work(*given, progress) as another process does it; progress is called here.
 
     work is a function of a module, and all that goes to and fro can be pickled. What work raises is raised here; when
@@ -29,7 +29,7 @@ def aside(work: Callable, *given, progress: Callable):
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     # In a group of its own: Ctrl-C reaches this process only, which decides.
     alone = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
-    with held_back():
+    with signals_deferred():
         process = subprocess.Popen([sys.executable, "-c", code], **pipes, **alone)
     try:
         try:

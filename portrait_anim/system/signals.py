@@ -49,7 +49,7 @@ def _is_importing(frame) -> bool:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Handlers that may raise are called at the end of the block: no process is started that nobody knows of."""
     late, handlers = [], {}
     if threading.current_thread() is threading.main_thread():

@@ -31,7 +31,7 @@ def single_threaded_libraries() -> Iterator[None]:
 
 
 @contextmanager
-def no_garbage() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """For large imports: what they make stays, and to look through it for garbage, again and again, takes a quarter of
     their time."""
     collects = gc.isenabled()
