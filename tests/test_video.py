@@ -540,7 +540,7 @@ def test_broken_or_missing_sound_is_a_warning(flash, plain, tmp_path):
 @pytest.mark.parametrize("reason", ["No space left on device", "Disk quota exceeded", "File too large"])
 def test_a_disk_that_fills_up_while_sound_is_added(flash, tmp_path, monkeypatch, reason):
     (tmp_path / "a.mp4").write_bytes(b"old")
-    real = writing.ffmpeg
+    real = writing.start_ffmpeg
 
     def full(arguments, log, **pipes):
         if "1:a:0" in arguments:
@@ -548,7 +548,7 @@ def test_a_disk_that_fills_up_while_sound_is_added(flash, tmp_path, monkeypatch,
             log.flush()
         return real(arguments, log, **pipes)
 
-    monkeypatch.setattr(writing, "ffmpeg", full)
+    monkeypatch.setattr(writing, "start_ffmpeg", full)
     with pytest.raises(OutputError, match=reason):
         save(tmp_path / "a.mp4", noise(), audio_from=flash)
     assert os.listdir(tmp_path) == ["a.mp4"]

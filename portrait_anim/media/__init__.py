@@ -1,1 +1,12 @@
-"""media"""
+"""Files on one side, arrays on the other: read photos and videos, and write videos."""
+
+from ..system.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "photo": ("fit_size", "load_photo"),
+        "reading": ("FrameReader", "VideoInfo", "probe"),
+        "writing": ("VideoWriter",),
+    },
+)

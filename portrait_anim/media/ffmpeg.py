@@ -54,7 +54,7 @@ def describe(path, output: list[str]) -> str:
         raise InputError(f"{path}: the file is empty; fetch it again.")
     arguments = ["-nostdin", *GUARDED, "-i", url(path), *output]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    with ffmpeg(arguments, subprocess.PIPE, "info", **pipes) as process:
+    with start_ffmpeg(arguments, subprocess.PIPE, "info", **pipes) as process:
         try:
             said = process.communicate(timeout=PROBE_TIMEOUT)[1]
         except subprocess.TimeoutExpired as error:
@@ -67,7 +67,7 @@ def describe(path, output: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def ffmpeg(arguments: list[str], log, verbosity: str = "error", **pipes) -> Iterator[subprocess.Popen]:
+def start_ffmpeg(arguments: list[str], log, verbosity: str = "error", **pipes) -> Iterator[subprocess.Popen]:
     """ffmpeg, running inside the `with` block at most, with unbuffered pipes; its messages go to `log`.
 
     That should be a file wherever it writes much: a pipe that is full would block it.

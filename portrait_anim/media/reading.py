@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, UsageError
-from .ffmpeg import GUARDED, describe, ffmpeg, last_words, read_log, stop, url, widen_pipe
+from .ffmpeg import GUARDED, describe, last_words, read_log, start_ffmpeg, stop, url, widen_pipe
 
 MIN_FPS, MAX_FPS = 0.01, 240
 STANDARD_FPS = [Fraction(n * 1000, d) for n in (12, 15, 24, 25, 30, 48, 50, 60, 120) for d in (1000, 1001)]
@@ -166,7 +166,7 @@ class FrameReader:
         count = 0
         with tempfile.TemporaryFile() as log:
             pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
-            with ffmpeg(self._arguments(), log, **pipes) as process:
+            with start_ffmpeg(self._arguments(), log, **pipes) as process:
                 self._process = process
                 widen_pipe(process.stdout)
                 while True:

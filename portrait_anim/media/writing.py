@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import InputError, OutputError
 from ..system.files import NUMBER, check_output, locked, partial_path, pictures, remove, sweep
-from .ffmpeg import GUARDED, describe, ffmpeg, last_words, read_log, stop, url, widen_pipe
+from .ffmpeg import GUARDED, describe, last_words, read_log, start_ffmpeg, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
 _MP4 = (".mp4", ".mov", ".m4v")
@@ -83,7 +83,7 @@ class VideoWriter:
             self._log = begun.enter_context(tempfile.TemporaryFile())
             # The folder of pictures is the child's own: as part of a pattern, a % in its name would count.
             cwd = self._temporary if self._as_pictures else None
-            encoder = ffmpeg(self._arguments(), self._log, stdin=subprocess.PIPE, cwd=cwd)
+            encoder = start_ffmpeg(self._arguments(), self._log, stdin=subprocess.PIPE, cwd=cwd)
             self._process = begun.enter_context(encoder)
             widen_pipe(self._process.stdin)
             self._begun = begun.pop_all()
@@ -250,7 +250,7 @@ class VideoWriter:
         ]
         try:
             pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-            with tempfile.TemporaryFile() as log, ffmpeg(arguments, log, **pipes) as process:
+            with tempfile.TemporaryFile() as log, start_ffmpeg(arguments, log, **pipes) as process:
                 try:
                     status = process.wait(timeout=60 + 2 * float(seconds))
                 except subprocess.TimeoutExpired:

@@ -1,1 +1,14 @@
-"""motion"""
+"""The motion of a driver, and how it becomes motion of the portrait: read it, retarget it, time it."""
+
+from ..system.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "builtin": ("NAMES", "make_motion"),
+        "drivers": ("Driver", "kind_of", "load_driver"),
+        "file": ("check_motion_output", "load_motion", "save_motion"),
+        "retarget": ("MotionOptions", "Retargeter"),
+        "timeline": ("Timeline", "check_timeline"),
+    },
+)

@@ -68,7 +68,7 @@ class Report:
         return lines
 
 
-def verify(path: str | Path, trust: str | Path | None = None) -> Report:
+def verify_file(path: str | Path, trust: str | Path | None = None) -> Report:
     """Look into a video or picture. trust: PEM file of issuers; without it only this installation's is known.
 
     Raises InputError when the file, or trust, cannot be read.
