@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "pose": ("Pose", "canonical", "estimate_poses", "euler_angles", "from_euler"),
         "shape_model": ("fit_68",),
         "smoothing": ("Crossfade", "one_euro", "smoothstep", "soft_limit", "split_at_cuts"),
-        "warp": ("View", "Warp", "Warper", "condition"),
+        "view": ("CROP", "View"),
+        "warp": ("Warp", "Warper", "condition"),
     },
 )

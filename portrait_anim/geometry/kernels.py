@@ -1,31 +1,37 @@
-"""The loops over pixels, compiled by numba: each does in one pass what would be a dozen passes of array operations.
+"""The loops over pixels and triangles, compiled by numba.
 
-Units: px with a pixel's centre at +0.5. Photos are read bilinearly, at coordinates rounded to 1/32 px, replicated
-beyond their border: as OpenCV's remap does. Arrays are C-contiguous, `first` is where in the larger ones (row,
-column) the smaller ones begin. What is written comes last. Machine code is kept beside this file or in the user's
-cache folder.
+Each loop does in one pass what would be a dozen passes of array operations.
+
+Coordinates are px, with a pixel's centre at +0.5. Photos are read bilinearly at coordinates rounded to 1/32 px, and
+their edge is replicated beyond the border, both as OpenCV's remap does it. All arrays are C-contiguous. `first` is the
+(row, column) of the larger arrays at which the smaller ones begin. The last arguments are those that are written.
+Numba keeps the machine code beside this file or in the user's cache folder.
 """
 
+from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-ONE = np.float32(1)  # an integer and a float32 are computed in float64, which takes longer and is not needed everywhere
+ONE = np.float32(1)  # with the integer 1 numba would compute in float64, which takes longer
 
 
-def _compiled(function):
-    """Compiled, or loaded, at its first call: numba takes a third of a second to import. Frees the GIL, so that every
-    frame may have a thread of its own."""
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a function at its first call, or load it from numba's cache.
+
+    This is not done earlier because numba takes a third of a second to import. The compiled function frees the GIL, so
+    that frames can be made in several threads at once.
+    """
 
     @cache
     def machine_code():
         import numba
 
-        options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+        options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
         try:
             return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder that can be written to: every process compiles for itself
+        except RuntimeError:  # no folder for the cache can be written to: every process compiles anew
             return numba.njit(**options)(function)
 
     return lambda *arguments: machine_code()(*arguments)
@@ -33,10 +39,13 @@ def _compiled(function):
 
 @_compiled
 def rasterise(corners, order, ids):
-    """Fill triangles (F, 3, 2) float64 one over the other in this order: the pixels whose centres lie in them or on
-    their sides. ids: (H, W) int32, whose pixels have their centres at whole numbers.
+    """Paint triangles over each other in the given order, each as its own number.
 
-    A side is computed alike for both triangles that share it, so that no pixel is missed between them.
+    A triangle covers the pixels whose centres lie in it or on its sides. A side is computed in the same way for both
+    triangles that share it, so that no pixel between them is missed.
+
+    corners: (F, 3, 2) float64, where a pixel's centre is at whole numbers. order: numbers of triangles. ids: (H, W)
+    int32.
     """
     height, width = ids.shape
     for index in order:
@@ -60,7 +69,11 @@ def rasterise(corners, order, ids):
 
 @_compiled
 def areas(shape, triangles, turn, area):
-    """Twice the areas of triangles (F, 3), from the front, times turn (F,): of `anatomy`. area: (F,) float64."""
+    """Compute twice the area of each triangle as seen from the front, for `anatomy`.
+
+    shape: (478, 3). triangles: (F, 3) landmark numbers. turn: (F,) -1 for triangles that are listed clockwise, else 1.
+    area: (F,) float64.
+    """
     for n in range(len(triangles)):
         a, b, c = triangles[n]
         one = (shape[b, 0] - shape[a, 0]) * (shape[c, 1] - shape[a, 1])
@@ -69,9 +82,10 @@ def areas(shape, triangles, turn, area):
 
 @_compiled
 def fitting_share(shape, offsets, area, triangles, turn, least, share):
-    """The share of the offsets, 1 at most, that leaves each triangle `least` of its area, see `anatomy`. share: (F,).
+    """Compute for each triangle the share of the offsets, up to 1, that leaves it `least` of its area, for `anatomy`.
 
-    With a share f of the offsets the area is area + linear f + square f^2.
+    With a share f of the offsets (478, 3) the triangle has the area area + linear f + square f^2. The other arguments
+    are those of `areas`. share: (F,).
     """
     small = 0.1 * area.mean()
     for n in range(len(triangles)):
@@ -90,9 +104,9 @@ def fitting_share(shape, offsets, area, triangles, turn, least, share):
 
 @_compiled
 def affine_maps(target, source, triangles, maps, area):
-    """From target to source triangles, see `mesh.triangle_maps`: vertices (V, >=2) float64, triangles (F, 3).
+    """Compute the affine map from each target triangle to the source triangle, for `mesh.triangle_maps`.
 
-    maps: (F, 6) float32, area: (F,) float64.
+    target, source: vertices (V, 2 or 3) float64. triangles: (F, 3). maps: (F, 6) float32. area: (F,) float64.
     """
     for n in range(len(triangles)):
         a, b, c = triangles[n]
@@ -117,10 +131,13 @@ def affine_maps(target, source, triangles, maps, area):
 
 @_compiled
 def triangle_flow(ids, maps, is_face, first, corner, flow, shell):
-    """The backward flow of each pixel's triangle; in the shell around the face, its displacement.
+    """Compute the backward flow of each pixel from its triangle, and its displacement in the shell around the face.
 
-    ids: (H, W) int32 triangles, -1 outside. maps: (F+1, 6) float32, the last row for -1. is_face: (F+1,) bool.
-    corner: (x, y) px of ids' first pixel. flow: (H, W, 2) float32. shell: (h, w, 2) float32, 0 in the face.
+    The shell is all that is not the face: the rings, and what is outside the mesh.
+
+    ids: (H, W) int32, the triangle of each pixel, -1 outside the mesh. maps: (F+1, 6) float32, the last row for -1.
+    is_face: (F+1,) bool. corner: (x, y) px of the first pixel of ids. flow: (H, W, 2) float32. shell: (h, w, 2)
+    float32, the displacement, 0 in the face.
     """
     for i in range(shell.shape[0]):
         y = np.float32(corner[1] + first[0] + i) + np.float32(0.5)
@@ -137,7 +154,11 @@ def triangle_flow(ids, maps, is_face, first, corner, flow, shell):
 
 @_compiled
 def smooth_shell(ids, is_face, blurred, weight, first, corner, flow):
-    """Flow of the shell from its displacement (h, w, 2) and its weight (H, W), both blurred alike."""
+    """Replace the flow in the shell around the face by its blurred displacement.
+
+    blurred: (h, w, 2) float32, the blurred displacement. weight: (H, W) float32, the shell's mask after the same blur,
+    by which the displacement is divided. The other arguments are those of `triangle_flow`.
+    """
     for i in range(blurred.shape[0]):
         y = np.float32(corner[1] + first[0] + i) + np.float32(0.5)
         for j in range(blurred.shape[1]):
@@ -151,7 +172,7 @@ def smooth_shell(ids, is_face, blurred, weight, first, corner, flow):
 
 @_compiled
 def add_flow(residual, window, first, flow):
-    """Add residual (2, h, w) float32 times window (h, w) to flow (H, W, 2)."""
+    """Add a residual flow (2, h, w) float32, times a window (h, w), to a flow (H, W, 2)."""
     for i in range(window.shape[0]):
         for j in range(window.shape[1]):
             for k in range(2):
@@ -160,9 +181,10 @@ def add_flow(residual, window, first, flow):
 
 @_compiled
 def gather(image, matte, flow, weight, first, moved):
-    """Add a view's share of the picture: its image (S, S, 3) uint8 and matte (S, S) float32 at flow, by weight.
+    """Add a view's share to the warped picture: its image and matte, read at its flow, times its weight.
 
-    flow: (H, W, 2), weight: (H, W) float32. moved: (h, w, 4) float32, colour 0..255 and matte.
+    image: (S, S, 3) uint8. matte: (S, S) float32. flow: (H, W, 2), weight: (H, W), float32. moved: (h, w, 4) float32,
+    colours 0 to 255 and the matte 0 to 1.
     """
     height, width = matte.shape
     for i in range(moved.shape[0]):
@@ -186,10 +208,10 @@ def gather(image, matte, flow, weight, first, moved):
 
 @_compiled
 def assemble(moved, face, plate, drawing, ids, table, first, crop_first, x):
-    """The generator's input of moved (h, w, 4) over the plate, see `warp.condition`.
+    """Assemble the generator's input from the warped views over the plate, for `warp.condition`.
 
-    face: (H, W) float32. table: (F+1, 6) float32 maps of each triangle. plate, drawing: (S, S, 3) uint8, where
-    crop_first is their `first`. x: (h, w, 13) float32.
+    moved: (h, w, 4) float32, of `gather`. face, ids, table: of a Warp. plate, drawing: (S, S, 3) uint8, whose own
+    `first` is crop_first. x: (h, w, 13) float32.
     """
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
@@ -207,9 +229,11 @@ def assemble(moved, face, plate, drawing, ids, table, first, crop_first, x):
 
 @_compiled
 def paint(moved, x, plate, mask, delta, window, crop_first, refined, added):
-    """The refined warp and what the painting adds to it, see `compose.paint_box`.
+    """Compute the refined warp and what the painting adds to it, for `compose.paint_box`.
 
-    moved: (h, w, 4) with the residual flow. mask, window: (h, w), delta: (3, h, w). refined, added: (h, w, 3).
+    moved: (h, w, 4) float32, gathered with the residual flow. x: (h, w, 13) the generator's input. plate: (S, S, 3)
+    uint8. mask: (h, w) and delta: (3, h, w), what the generator gave. window: (h, w). refined, added: (h, w, 3), in
+    units of -1 to 1.
     """
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
@@ -223,8 +247,11 @@ def paint(moved, x, plate, mask, delta, window, crop_first, refined, added):
 
 
 class Grid(NamedTuple):
-    """Where the pixels of an enlargement lie in what is enlarged: the row before each of them (P,) int32, the share
-    (P,) float32 of the row after that, and the same for the columns (Q,). The photo's resolution over the crop's."""
+    """Where the pixels of an enlarged picture lie in the small one, for linear interpolation.
+
+    rows: (P,) int32, for each row of the enlarged picture the row before it in the small one. row_parts: (P,) float32,
+    the share of the row after that. columns, column_parts: the same for the columns, (Q,).
+    """
 
     rows: np.ndarray
     row_parts: np.ndarray
@@ -234,7 +261,7 @@ class Grid(NamedTuple):
 
 @_compiled
 def points(flow, grid, scale, shift, xy):
-    """Where in a photo each pixel comes from, for cv2.remap: flow (H, W, 2) enlarged, times scale plus shift (2,).
+    """Enlarge a flow (H, W, 2) and convert it to places in a photo for cv2.remap: flow * scale + shift, both (2,).
 
     xy: (P, Q, 2) float32.
     """
@@ -253,7 +280,7 @@ def points(flow, grid, scale, shift, xy):
 
 @_compiled
 def blend(pixels, share, grid, first, picture):
-    """Blend pixels (P, Q, 4) into picture, both uint8, by share (H, W) float32 enlarged."""
+    """Blend pixels (P, Q, 4) into a picture, both uint8, by a share (H, W) float32 that is enlarged."""
     for p in range(pixels.shape[0]):
         i, a = grid.rows[p], grid.row_parts[p]
         for q in range(pixels.shape[1]):
@@ -270,8 +297,10 @@ def blend(pixels, share, grid, first, picture):
 
 @_compiled
 def strength(added, shading, much):
-    """How much of the smooth picture shows, (h, w), where the painting adds more than shading, both (h, w, 3): all of
-    it from a difference of 0.2 on."""
+    """Compute how much of the smooth picture shows where the painting adds more than shading.
+
+    added, shading: (h, w, 3) float32. much: (h, w) float32, 1 where they differ by 0.2 or more.
+    """
     for i in range(much.shape[0]):
         for j in range(much.shape[1]):
             largest = np.float32(0)
@@ -282,9 +311,10 @@ def strength(added, shading, much):
 
 @_compiled
 def pack(refined, added, much, painting):
-    """Side by side in painting (h+2, w+2, 8), 0 around: what `finish` enlarges. refined, added: (h, w, 3) -1..1.
+    """Put what `finish` enlarges side by side into one array, with a border of zeros.
 
-    much: (h, w), the share of the smooth picture.
+    refined, added: (h, w, 3) float32, -1 to 1. much: (h, w), the share of the smooth picture. painting: (h+2, w+2, 8)
+    float32.
     """
     painting[:] = 0
     for i in range(much.shape[0]):
@@ -298,11 +328,12 @@ def pack(refined, added, much, painting):
 
 @_compiled
 def finish(picture, face, grid, hold, plate, painting, painting_grid, painting_box, first, frame):
-    """The person over the plate, the painting on it, all held to the frame as it was where the region ends.
+    """Write the finished region into the frame: the person over the plate, and the painting on top.
 
-    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face: (H, W) float32, enlarged by grid.
-    painting: of `pack`, enlarged by painting_grid over the rows and columns painting_box (begin, begin, end, end) of
-    the picture. frame: (.., .., 3) uint8, the whole photo.
+    picture: (P, Q, 4) uint8, the warped person with matte. plate: (P, Q, 3) uint8. hold: (P, Q) float32, 1 where the
+    frame must stay as it is because the region ends. face: (H, W) float32, enlarged by grid. painting: made by `pack`,
+    enlarged by painting_grid over painting_box, (row, column, end row, end column) of the picture. frame: (.., .., 3)
+    uint8, the whole photo.
     """
     line, strip = np.empty(face.shape[1], np.float32), np.empty((painting.shape[1], 8), np.float32)
     here = np.zeros(8, np.float32)

@@ -7,7 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from ..geometry.mesh import openness
-from ..geometry.warp import View, Warper, condition, light_gain, over, relight
+from ..geometry.view import View, light_gain, relight
+from ..geometry.warp import Warper, condition, over
 from ..painting.compose import paint_box
 from ..painting.painter import Painter
 from ..portrait import layers

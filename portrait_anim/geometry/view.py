@@ -1,0 +1,108 @@
+"""The photos of a person as the warp needs them: cut to the crop, with landmarks and matte, in the light of the first.
+
+The crop is a square of CROP px around the head, the same at training and at run time.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from . import mesh
+from .fill import push_pull
+from .mesh import LABELS, RING, HeadMesh
+
+CROP = 256  # px: side of the crop the networks work on
+
+
+@dataclass
+class View:
+    """One photo of the person, cut to the crop.
+
+    image: (256, 256, 3) uint8 RGB. landmarks: (478, 3) px of the crop. matte: (256, 256) float32, 1 where the person
+    is, 0 in the background. is_mirror: whether this is a photo flipped left to right. mesh: of the landmarks. gain: the
+    factor by which the light of the image was changed, (64, 64, 3) float32 as `light_gain` makes it, None if it was
+    not.
+    """
+
+    image: np.ndarray
+    landmarks: np.ndarray
+    matte: np.ndarray
+    is_mirror: bool = False
+    mesh: HeadMesh = field(init=False)
+    gain: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.mesh = HeadMesh(self.landmarks)
+
+    def lit_as(self, canvas: "View") -> "View":
+        """Return the same view in the light of the view `canvas`."""
+        gain = light_gain(canvas, self)
+        lit = View(relight(self.image, gain), self.landmarks, self.matte, self.is_mirror)
+        lit.gain = gain
+        return lit
+
+    def mirrored(self) -> "View":
+        """Return the photo flipped left to right, in the light of this photo.
+
+        It shows what the other side of the head may look like.
+        """
+        flipped = View(
+            np.ascontiguousarray(self.image[:, ::-1]),
+            mesh.mirrored_landmarks(self.landmarks, CROP),
+            np.ascontiguousarray(self.matte[:, ::-1]),
+            is_mirror=True,
+        )
+        return flipped.lit_as(self)
+
+
+_NEAR = np.exp(-((mesh.MEAN_FACE[:468, None] - mesh.MEAN_FACE[None, :468]) ** 2).sum(-1) / (2 * 0.12**2)).astype(
+    np.float32
+)
+
+
+def light_gain(canvas: View, other: View) -> np.ndarray:
+    """Estimate the factor that brings the light of the view `other` to that of the view `canvas`.
+
+    Returns float32 (64, 64, 3) over the crop of `other`. Where both photos show the face, their smoothed colours are
+    compared. From there the ratio is carried over the face to the parts that only `other` shows.
+    """
+    vertex_facing = lambda view: _vertex_mean(view.mesh.facing)
+    both = np.clip(4 * np.minimum(vertex_facing(canvas), vertex_facing(other)) - 1, 0, 1) + 1e-4
+    colour = [
+        sample(cv2.GaussianBlur(v.image, (0, 0), 5), v.landmarks[None, :468, :2].astype(np.float32))[0]
+        for v in (canvas, other)
+    ]
+    ratio = np.clip(np.log((colour[0] + 8.0) / (colour[1] + 8.0)), -1, 1)  # (468, 3)
+    near = _NEAR * both
+    ratio = (near @ ratio) / near.sum(1, keepdims=True)
+    seeds, count = np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.float32)
+    at = np.clip(other.landmarks[:468, :2] * (64 / CROP), 0, 63).astype(int)
+    np.add.at(seeds, (at[:, 1], at[:, 0]), ratio.astype(np.float32))
+    np.add.at(count, (at[:, 1], at[:, 0]), 1)
+    smooth = push_pull(seeds / np.maximum(count, 1)[..., None], np.minimum(count, 1))
+    return np.exp(cv2.GaussianBlur(smooth, (0, 0), 1.5))
+
+
+def relight(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Multiply an image (H, W, 3) uint8 by a gain (h, w, 3) that is enlarged to its size."""
+    gain = cv2.resize(gain, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.multiply(image, gain, dtype=cv2.CV_8U)
+
+
+def _vertex_mean(of_triangles: np.ndarray) -> np.ndarray:
+    """Average values of triangles (F,) over those at each of the 468 face points: (468,)."""
+    face = mesh.TRIANGLES[LABELS < RING]
+    values = np.repeat(of_triangles[LABELS < RING], 3)
+    count = np.bincount(face.ravel(), minlength=mesh.N_LANDMARKS)
+    return (np.bincount(face.ravel(), values, mesh.N_LANDMARKS) / np.maximum(count, 1))[:468]
+
+
+def sample(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Read an image (H, W[, C]) bilinearly at the places flow (h, w, 2), px with centres at +0.5.
+
+    Beyond the border its edge is replicated.
+    """
+    no_second_map: Any = None  # its type is missing in OpenCV's stubs
+    return cv2.remap(image, flow - 0.5, no_second_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
