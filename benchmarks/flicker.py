@@ -28,7 +28,8 @@ def measure(shard: Shard, painter: Painter) -> list[float]:
     """Second difference of the clip, its warp, and what is painted on that."""
     clip, warp, output, faces = [], [], [], []
     for t in range(1, FRAMES + 1):
-        warped, made, _ = reenact(Pair(shard, (0,), t), painter)
+        square = reenact(Pair(shard, (0,), t), painter)
+        warped, made = square.warped, square.image
         hull = cv2.convexHull(shard.landmarks[t, :468, :2].astype(np.int32))
         faces.append(cv2.fillConvexPoly(np.zeros(made.shape[:2], np.uint8), hull, 1) > 0)
         for frames, frame in zip((clip, warp, output), (shard.image(t), warped, made)):

@@ -39,8 +39,8 @@ def main(shards: str, weights: str | None = None) -> None:
     meter, painter, results = Meter(held_out), Painter(weights), {}
     for pair in choose_pairs(held_out):
         if pair.shard.group in ita:
-            warped, made, x = reenact(pair, painter)
-            both = [meter(picture, pair, x[..., 6] > 0.5) for picture in (warped, made)]
+            square = reenact(pair, painter)
+            both = [meter(picture, pair, square.x[..., 6] > 0.5) for picture in (square.warped, square.image)]
             results.setdefault(pair.shard.group, []).append([[m[key] for key in MEASURES] for m in both])
     people = sorted(results, key=ita.get)
     means = {group: np.nanmean(results[group], 0) for group in people}  # (2, measures)

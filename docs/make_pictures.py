@@ -14,12 +14,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from portrait_anim.animation.animator import Animator
 from portrait_anim.geometry.mesh import TRIANGLES, HeadMesh, openness
-from portrait_anim.geometry.warp import condition
 from portrait_anim.landmarks.following import MotionTrack, track_video
 from portrait_anim.media.reading import FrameReader
 from portrait_anim.motion.retarget import Retargeter
-from portrait_anim.painting.compose import compose_frame, paint_box
 from portrait_anim.painting.painter import Painter
+from portrait_anim.painting.person import Person
+from portrait_anim.painting.renderer import Renderer
 from portrait_anim.portrait.portrait import Portrait
 
 ROOT = Path(__file__).parent.parent
@@ -92,15 +92,10 @@ def way(frame: int, track: MotionTrack) -> Image.Image:
     """One frame's way: portrait with mesh, driver, target mesh, warp, what the network adds, result."""
     portrait = Portrait.load(MONA_LISA)
     targets = Retargeter(track, portrait.views[0].landmarks)
-    painter = Painter()
-    brush = painter.brush(painter.person(portrait.views[:1]))
+    renderer = Renderer.of(portrait, Person.of([portrait], Painter()).generator())
     target = targets[frame]
-    warp = portrait.warper().warp(target)
-    x = condition(warp, portrait.views, portrait.plate, target)
-    warped = ((x[..., :3] + 1) * 127.5).astype(np.uint8)
-    refined, added = paint_box(warp, portrait.views, portrait.plate, x, brush.paint(x))
-    change = np.clip((refined + added - x[..., :3]) * 127.5 + 128, 0, 255).astype(np.uint8)
-    result = compose_frame(portrait, warp, refined, added)
+    square, result = renderer.square(target), renderer.frame(target)
+    change = np.clip(square.image.astype(int) - square.warped + 128, 0, 255).astype(np.uint8)
     x0, y0, x1, y1 = np.round([*portrait.corner, *(portrait.corner + 256 / portrait.scale)]).astype(int)
     x0, y0, x1, y1 = x0 + (x1 - x0) // 8, y0 + (y1 - y0) // 8, x1 - (x1 - x0) // 8, y1 - (y1 - y0) // 8
     result = result[max(y0, 0) : y1, max(x0, 0) : x1]
@@ -117,7 +112,7 @@ def way(frame: int, track: MotionTrack) -> Image.Image:
         ("1  portrait: landmarks, head mesh", inner(drawn)),
         ("2  driver: landmarks", head(driver, points, 1.5)),
         ("3  target: the driver's motion", inner(draw_mesh(blank // 4, source.posed(target), target))),
-        ("4  warp of the photo", inner(warped)),
+        ("4  warp of the photo", inner(square.warped)),
         ("5  what the network changes (grey: nothing)", inner(change)),
         ("6  result, at the photo's resolution", result),
     ]

@@ -4,8 +4,7 @@ python scripts/make_expressions.py SHARDS
 
 For every frame of the training people the landmarks, with the head's pose taken out, are compared with the person's
 own median face. Linear regression explains that difference by a few features (how far the mouth is open, how wide it
-is, ...; see portrait_anim.geometry.expressions.features): what belongs to one feature, over all people, is its
-expression.
+is, ...; see geometry.expressions.features): what belongs to one feature, over all people, is its expression.
 """
 
 import sys

@@ -34,7 +34,7 @@ def saved(painter, tiny, tmp_path_factory):
     generator = weights.load(tiny).generator
     torch.nn.init.constant_(generator.out.bias, 0.25)
     path = tmp_path_factory.mktemp("person") / "mona.safetensors"
-    Person(person.portraits, painter.with_generator(generator), person.psi, tuned=True).save(path)
+    Person(person.portraits, painter.with_generator(generator), person.code, tuned=True).save(path)
     return path
 
 

@@ -327,10 +327,10 @@ def test_weights_are_laid_out_once_for_all_frames(size, capfd):
 def test_a_persons_generator_rounds_no_more_than_the_generator_itself(frame):
     portrait, _, _, x, *_ = frame
     painter = Painter(precision="bf16")
-    generator, psi = painter.weights.generator, painter.person(portrait.views[:1])
+    generator, psi = painter.weights.generator, painter.embed_person(portrait.views[:1])
     x = torch.from_numpy(x)[None].permute(0, 3, 1, 2)
     with torch.inference_mode():
-        exact, folded = generator(x, psi), painter.brush(psi).generator(x)
+        exact, folded = generator(x, psi), painter.generator_for(psi).generator(x)
         rounded = generator.to(torch.bfloat16)(x.bfloat16(), psi.bfloat16())
     for one, two, three in zip(exact, folded, rounded):
         assert (one - two).square().mean() <= 1.1 * (one - three).square().mean()

@@ -1,17 +1,16 @@
-"""Every option of `Animator.animate`, and so of the `animate` command: its name, its default, what it may be."""
+"""Every option of `Animator.animate`, and so of the `animate` command: its name, its default and what it may be."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import UsageError, unknown
 from ..landmarks.tracking import check_tracker
-from ..motion.drivers import kind_of
 from ..motion.retarget import MotionOptions
 from ..motion.timeline import check_timeline
-from .people import check_finetune
 
 MAX_SHOTS = 32  # frames of a source video
 BACKGROUNDS = ("still", "warp")
+FINETUNE_SECONDS = (5.0, 3600.0)  # the shortest and the longest fine-tuning that may be asked for
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,11 @@ class Options(MotionOptions):
         """What photos may be replaced by: the source video or the person file, if given."""
         return [path for path in (self.source_video, self.person) if path is not None]
 
-    def checked(self, images: list, driver: str | Path) -> "Options":
-        """These options for such inputs, in their final form. Raises UsageError for what cannot be, before any work."""
-        given = [*images, *self.stand_ins()]
-        if not given or any(str(path) == "" for path in (*given, driver)):
-            raise UsageError("A portrait and a driver are needed, and neither name may be empty.")
+    def checked(self, images: list[Path]) -> "Options":
+        """Return these options in their final form, checked against each other and against the given photos.
+
+        Nothing is read from disk. Raises UsageError for a value or a combination that is impossible.
+        """
         self.check()
         check_tracker(self.tracker)
         check_timeline(self.speed, self.loop)
@@ -77,10 +76,6 @@ class Options(MotionOptions):
             raise unknown("--background", self.background, BACKGROUNDS)
         if self.face < 1 or self.driver_face < 1:
             raise UsageError("Faces are counted from 1, the largest.")
-        if self.compare and (self.retimed or kind_of(driver) != "video"):
-            raise UsageError(
-                "--compare needs a video as driver, at its own pace; leave it out, or --speed, --pingpong and --loop."
-            )
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed} is impossible; choose 0 or more.")
         if not 1 <= self.shots <= MAX_SHOTS:
@@ -91,6 +86,20 @@ class Options(MotionOptions):
                 raise UsageError("--person stands for the photos it was made of; give either it or photos.")
             if self.save_person is not None or finetune not in ("auto", "off"):
                 raise UsageError("--person is ready: to fine-tune or to save one, give the photos.")
-        # A single picture's turn of the head is to be reached, not to be added to the portrait's.
-        motion = "absolute" if kind_of(driver) == "image" else self.motion
-        return replace(self, finetune=finetune, only=tuple(self.only), motion=motion)
+        return replace(self, finetune=finetune, only=tuple(self.only))
+
+
+def check_finetune(finetune: str | float) -> str | float:
+    """Return "auto", "off" or the number of seconds that the option asks for. Raises UsageError."""
+    if finetune in ("auto", "off"):
+        return finetune
+    low, high = FINETUNE_SECONDS
+    try:
+        seconds = float(finetune)
+    except (TypeError, ValueError):
+        seconds = float("nan")
+    if not low <= seconds <= high:
+        raise UsageError(
+            f"--finetune {str(finetune)[:60]} is not possible; choose auto, off, or {low:g} to {high:g} seconds."
+        )
+    return seconds

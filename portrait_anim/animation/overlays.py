@@ -89,8 +89,8 @@ class Comparison:
 # ---------------------------------------------------------------- the preview
 
 
-class Chosen:
-    """Some frames of a Retargeter, in its place. numbers: of the frames, ascending."""
+class SelectedFrames:
+    """The subset of a motion's frames that a preview shows, usable in its place. numbers: of the frames, ascending."""
 
     def __init__(self, targets: Retargeter, count: int = SHEET_FRAMES):
         self._targets = targets

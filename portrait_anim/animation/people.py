@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
 from ..painting.person import Person
 from ..portrait.checks import portrait_warnings
 from ..system.threads import single_threaded_libraries
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from .options import Options
 
 AUTO_PHOTOS = 8  # from which finetune="auto" tunes: so many were measured to gain by it (see the model card)
-TUNE_SECONDS = (5.0, 3600.0)  # what may be asked for
 
 
 @dataclass
@@ -24,22 +22,6 @@ class Portraits:
     photos: list  # of Portrait
     warnings: list[str] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
-
-
-def check_finetune(finetune: str | float) -> str | float:
-    """ "auto", "off", or seconds as a number, from what the option says. Raises UsageError."""
-    if finetune in ("auto", "off"):
-        return finetune
-    low, high = TUNE_SECONDS
-    try:
-        seconds = float(finetune)
-    except (TypeError, ValueError):
-        seconds = float("nan")
-    if not low <= seconds <= high:
-        raise UsageError(
-            f"--finetune {str(finetune)[:60]} is not possible; choose auto, off, or {low:g} to {high:g} seconds."
-        )
-    return seconds
 
 
 def read_portraits(

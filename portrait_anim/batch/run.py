@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..animation.options import Options
+from ..animation.request import check_inputs
 from ..errors import InputError, InputErrors, OutputError, UsageError, unknown
 from ..networks.weights import check_file
 from ..system.threads import cores
@@ -66,7 +67,7 @@ def _job(row: dict, number: int, output: str | None, force: bool) -> Job:
     if missing := [name for name, value in (("images", photos), ("driver", driver)) if not value]:
         raise InputError(f"{missing[0]} is missing; every job needs images and a driver.")
     with contextlib.suppress(InputError):  # a driver that is missing now may be there when its turn comes
-        options.checked(images, driver)
+        check_inputs([Path(image) for image in images], driver, options)
     name = name_output(own or output, tuple(map(str, photos)), driver, number, several=own is None)
     return Job(images, driver, name, values, make_folder=True)
 

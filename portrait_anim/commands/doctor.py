@@ -131,11 +131,12 @@ def _ray() -> tuple[bool | None, str]:
 
 def _speed(animator: Animator) -> tuple[bool, str]:
     """Frames of a synthetic portrait for about two seconds, by the code that renders real ones."""
-    from ..animation.animator import painted_box
+    from ..animation.rendering import rendered
     from ..geometry.mesh import MEAN_FACE
     from ..landmarks.following import MotionTrack
     from ..motion.retarget import Retargeter
     from ..painting.person import Person
+    from ..painting.renderer import Renderer, painted_box
     from ..portrait.portrait import Portrait
 
     width, height = _SPEED_SIZE
@@ -150,7 +151,8 @@ def _speed(animator: Animator) -> tuple[bool, str]:
     track = MotionTrack(landmarks, _SPEED_SIZE, Fraction(25), np.ones(len(landmarks), bool))
     portrait = Portrait(photo, landmarks[0].astype(np.float64))
     targets = Retargeter(track, portrait.views[0].landmarks)
-    frames = animator.frames(Person.of([portrait], animator.painter), targets, painted_box(targets))
+    generator = Person.of([portrait], animator.painter).generator()
+    frames = rendered(Renderer.of(portrait, generator, painted_box(targets)), targets, animator.threads)
     for _ in range(2):  # the first ones are slow
         next(frames)
     begin, count = time.perf_counter(), 0

@@ -268,7 +268,7 @@ def evaluate(
         step = lambda done, total: say(f"{done} of {total} pairs")
         print(evaluate_cross.to_markdown(evaluate_cross.evaluate_cross(shards, weights, out, progress=step)))
         return
-    from ..animation.people import check_finetune
+    from ..animation.options import check_finetune
     from ..evaluation.reenactment import evaluate as measure
     from ..evaluation.reenactment import to_markdown
 

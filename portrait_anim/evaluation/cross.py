@@ -15,15 +15,15 @@ from ..geometry.expressions import features
 from ..geometry.mesh import EDGES, LEFT_EYE, MEAN_FACE, RIGHT_EYE, face_height, openness
 from ..geometry.pose import canonical, estimate_poses, euler_angles
 from ..geometry.shape_model import POINTS_68, fit_68
-from ..geometry.warp import View, Warper, condition
+from ..geometry.warp import View
 from ..landmarks.following import MotionTrack
 from ..landmarks.tracking import MediaPipeTracker
 from ..motion.retarget import Retargeter
-from ..painting.compose import paint_box
 from ..painting.painter import Painter
+from ..painting.renderer import Renderer
 from ..portrait import layers
 from ..training.prepare import PrepareConfig, Shard, load_shards
-from .reenactment import Meter, to_uint8
+from .reenactment import Meter
 
 FRAMES = 60  # of every driver
 BLINK = 0.6  # lids count as closed when their gap is below this share of the clip's usual one
@@ -73,15 +73,11 @@ def render(portrait: Shard, track: MotionTrack, painter: Painter | None, every: 
     """The portrait, one frame of a shard, moved by a track: frames (256, 256, 3) uint8."""
     t = portrait_frame(portrait)
     canvas = View(portrait.image(t), portrait.landmarks[t].astype(np.float64), portrait.matte(t))
-    views = [canvas, canvas.mirrored()]
-    plate, warper = layers.plate(canvas.image, canvas.matte), Warper(views)
-    brush = painter.brush(painter.person([canvas])) if painter else None
+    generator = painter.generator_for(painter.embed_person([canvas])) if painter else None
+    renderer = Renderer([canvas, canvas.mirrored()], layers.plate(canvas.image, canvas.matte), generator)
     targets = Retargeter(track, canvas.landmarks)
     for t in range(0, len(targets), every):
-        warp = warper.warp(targets[t])
-        x = condition(warp, views, plate, targets[t])
-        refined, added = paint_box(warp, views, plate, x, brush.paint(x) if brush else None)
-        yield to_uint8(refined + added)
+        yield renderer.square(targets[t]).image
 
 
 def find_again(frames: list[np.ndarray]) -> np.ndarray:

@@ -11,13 +11,13 @@ import torch
 
 from ..errors import InputError
 from ..geometry.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, draw_landmarks, openness
-from ..geometry.warp import CROP, View, Warper, condition
+from ..geometry.warp import CROP, View
 from ..landmarks.refining import Refiner
 from ..landmarks.tracking import MediaPipeTracker
 from ..networks.perceptual import FaceNet, centred_cosine, face_chip, perceptual_distance
 from ..networks.weights import Weights, load
-from ..painting.compose import paint_box
 from ..painting.painter import Painter, choose_precision
+from ..painting.renderer import Renderer, Square, to_uint8
 from ..portrait import layers
 from ..training.finetune import finetune as tune
 from ..training.prepare import Shard, load_shards
@@ -101,23 +101,19 @@ def photos_of(pair: Pair) -> list[View]:
     return [View(shard.image(t), shard.landmarks[t].astype(np.float64), shard.matte(t)) for t in pair.sources]
 
 
-def reenact(
-    pair: Pair, painter: Painter | None, psi: torch.Tensor | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mesh warp, the model's picture (the warp without painter) and its input; pictures (256, 256, 3) uint8.
+def reenact(pair: Pair, painter: Painter | None, code: torch.Tensor | None = None) -> Square:
+    """Return the source of a pair moved to its target, as the networks' square.
 
-    psi: of a fine-tuned person; else it is what E sees in the sources."""
+    painter: None for the warp alone. code: of a fine-tuned person; None for the one that is embedded from the
+    sources.
+    """
     canvas, *others = photos_of(pair)
-    target = pair.shard.landmarks[pair.target].astype(np.float64)
     views = [canvas, canvas.mirrored(), *(view.lit_as(canvas) for view in others)]
-    plate = layers.plate(canvas.image, canvas.matte)
-    warp = Warper(views).warp(target)
-    x = condition(warp, views, plate, target)
-    painting = None
+    generator = None
     if painter is not None:
-        painting = painter.brush(painter.person([canvas, *others]) if psi is None else psi).paint(x)
-    refined, added = paint_box(warp, views, plate, x, painting)
-    return to_uint8(x[..., :3]), to_uint8(refined + added), x
+        generator = painter.generator_for(painter.embed_person([canvas, *others]) if code is None else code)
+    renderer = Renderer(views, layers.plate(canvas.image, canvas.matte), generator)
+    return renderer.square(pair.shard.landmarks[pair.target].astype(np.float64))
 
 
 def reenact_paper(pair: Pair, networks) -> np.ndarray:
@@ -130,11 +126,6 @@ def reenact_paper(pair: Pair, networks) -> np.ndarray:
         e = networks.embedder(to_input(photos), to_input(drawings)).mean(0, keepdim=True)
         drawing = to_input([draw_landmarks(pair.shard.landmarks[pair.target])])
         return to_uint8(networks.generator(drawing, networks.generator.projection(e))[0].permute(1, 2, 0).numpy())
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Colours -1..1 as 0..255."""
-    return np.clip(np.round((image + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
 class Meter:
@@ -218,13 +209,13 @@ def evaluate(
     for count, pairs in plan.items():
         rows: dict[str, list[dict[str, float]]] = {}
         for pair in pairs:
-            warped, made, x = reenact(pair, painter)
-            mouth = x[..., 6] > 0.5
+            square = reenact(pair, painter)
+            warped, made, mouth = square.warped, square.image, square.x[..., 6] > 0.5
             pictures = {"still photo": pair.shard.image(pair.sources[0]), "mesh warp": warped, "model": made}
             if networks is not None:
                 pictures["the paper's configuration"] = reenact_paper(pair, networks)
             if tuner is not None:
-                pictures["fine-tuned"] = reenact(pair, *tuner(pair))[1]
+                pictures["fine-tuned"] = reenact(pair, *tuner(pair)).image
             for name, picture in pictures.items():
                 rows.setdefault(name, []).append(meter(picture, pair, mouth))
             if count == min(shots) and done % max(1, len(pairs) // sheet_rows) == 0 and len(sheet) < sheet_rows:
@@ -268,8 +259,8 @@ def training_samples(trainer, out: Path, held_out: list[Shard]) -> dict:
     painter = Painter(Weights(*trainer.averaged(), trainer.model, {}, ""), precision="fp32")
     rows, errors = [], []
     for pair in choose_pairs(held_out, per_clip=1)[:: max(1, len(held_out) // 12)][:12]:
-        warped, made, _ = reenact(pair, painter)
-        target = pair.shard.image(pair.target)
+        square = reenact(pair, painter)
+        warped, made, target = square.warped, square.image, pair.shard.image(pair.target)
         errors.append([np.abs(i.astype(float) - target).mean() for i in (warped, made)])
         rows.append(np.concatenate([pair.shard.image(pair.sources[0]), target, warped, made], 1))
     cv2.imwrite(str(out / f"samples-{trainer.step:07d}.png"), np.concatenate(rows)[..., ::-1])

@@ -58,7 +58,7 @@ def embed(embedder: Embedder, views: list[View], device: torch.device) -> torch.
 
 class Painter:
     """E and G of a weights file (or loaded already). E is put on the device at once, G with the person it is folded
-    with, see `brush`. Raises InputError or UsageError."""
+    with, see `generator_for`. Raises InputError or UsageError."""
 
     def __init__(self, weights: str | Path | Weights | None = None, device: str = "auto", precision: str = "auto"):
         self.device = choose_device(device)
@@ -75,19 +75,22 @@ class Painter:
         return other
 
     @torch.inference_mode()
-    def person(self, views: list[View]) -> torch.Tensor:
-        """psi of the person on these photos (one view each): G's modulation, from the mean of E over the photos."""
+    def embed_person(self, views: list[View]) -> torch.Tensor:
+        """Return the code of the person on these photos, one view each: (1, n), all modulation of the generator.
+
+        It is the projection of the mean of the embeddings over the photos; the paper calls it psi.
+        """
         e = embed(self._embedder, views, self.device)
         return self.weights.generator.projection(e.cpu())
 
-    def brush(self, psi: torch.Tensor) -> "Brush":
-        """What paints the person of psi, frame by frame."""
-        return Brush(PersonGenerator(self.weights.generator, psi, self.device, self.dtype))
+    def generator_for(self, code: torch.Tensor) -> "ConditionedGenerator":
+        """Return the generator conditioned on a person's code, which paints them frame by frame."""
+        return ConditionedGenerator(PersonGenerator(self.weights.generator, code, self.device, self.dtype))
 
 
 @dataclass(frozen=True)
-class Brush:
-    """Paints one person; in several threads at the same time, if need be."""
+class ConditionedGenerator:
+    """The generator conditioned on one person. It may be used by several threads at the same time."""
 
     generator: PersonGenerator
 

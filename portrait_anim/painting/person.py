@@ -1,4 +1,4 @@
-"""The person who is animated: portraits, the networks that paint them, and psi; and the file that keeps all of it.
+"""The person who is animated: portraits, the networks that paint them, and their code; and the file that keeps it all.
 
 A person file is a safetensors file: photos at the resolution they are used at, their landmarks, psi, the generator in
 fp16 if it was tuned, and as JSON the options and the SHA-256 of the weights it was made with. Like weights it is never
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..portrait.portrait import Portrait
-    from .painter import Brush, Painter
+    from .painter import ConditionedGenerator, Painter
 
 FORMAT = 1
 KEY = "portrait_anim_person"  # of the metadata
@@ -34,22 +34,26 @@ _MAX_MISFIT = 0.1  # face heights; rms distance of the rigid points from the mea
 
 @dataclass
 class Person:
-    """portraits: the first is the canvas. painter, psi: None when there are no weights. tuned: the generator is."""
+    """One person made ready to be animated.
+
+    portraits: the first is the canvas. painter, code: the networks and the person's code (1, n), None when there are no
+    weights. tuned: whether the generator was fine-tuned to this person.
+    """
 
     portraits: list[Portrait]
     painter: Painter | None
-    psi: torch.Tensor | None
+    code: torch.Tensor | None
     tuned: bool = False
     notes: list[str] = field(default_factory=list)  # for the user: how fine-tuning went, if not as wished
 
     @classmethod
     def of(cls, portraits: list[Portrait], painter: Painter | None) -> Person:
         """As E sees them, without tuning."""
-        return cls(portraits, painter, painter and painter.person([p.views[0] for p in portraits]))
+        return cls(portraits, painter, painter and painter.embed_person([p.views[0] for p in portraits]))
 
-    def brush(self) -> Brush | None:
-        """What paints this person; None when there are no weights."""
-        return self.painter and self.painter.brush(self.psi)
+    def generator(self) -> ConditionedGenerator | None:
+        """Return the generator conditioned on this person, None when there are no weights."""
+        return self.painter and self.painter.generator_for(self.code)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all. Raises OutputError."""
@@ -58,7 +62,7 @@ class Person:
 
         background = self.portraits[0].background
         header = {"format": FORMAT, "weights": self.painter.weights.sha256, "background": background}
-        tensors = {"psi": self.psi}
+        tensors = {"psi": self.code}
         for n, portrait in enumerate(self.portraits):
             tensors[f"photo.{n}"] = torch.from_numpy(np.ascontiguousarray(portrait.photo))
             tensors[f"landmarks.{n}"] = torch.from_numpy(np.asarray(portrait.landmarks, np.float64))
@@ -79,7 +83,7 @@ class Person:
             with safe_open(path, framework="pt") as file:  # which checks the header and the file's length
                 background = _read_header(path, file.metadata(), painter.weights.sha256)
                 photos, landmarks = _read_photos(path, file)
-                psi = _read_psi(path, file, painter)
+                code = _read_code(path, file, painter)
                 tuned = any(key.startswith("generator.") for key in file.keys())
                 generator = _read_generator(path, file, painter) if tuned else None
         except (SafetensorError, OSError) as error:
@@ -89,7 +93,7 @@ class Person:
         portraits = [Portrait(photo, points, background) for photo, points in zip(photos, landmarks)]
         for other in portraits[1:]:
             portraits[0].add(other)
-        return cls(portraits, painter, psi, tuned)
+        return cls(portraits, painter, code, tuned)
 
 
 def check_person(path: str | Path) -> Path:
@@ -175,11 +179,11 @@ def _is_face(points: np.ndarray, width: int, height: int) -> bool:
     return bool(np.sqrt((misfit**2).sum(1).mean()) < _MAX_MISFIT)
 
 
-def _read_psi(path: Path, file: Any, painter: Painter) -> torch.Tensor:
+def _read_code(path: Path, file: Any, painter: Painter) -> torch.Tensor:
     count = sum(painter.weights.generator.coeffs)
-    if _shape(file, "psi", "F32") != (1, count) or not (psi := file.get_tensor("psi")).isfinite().all():
+    if _shape(file, "psi", "F32") != (1, count) or not (code := file.get_tensor("psi")).isfinite().all():
         raise InputError(f"{path}: psi is not {count} finite numbers; save the person again.")
-    return psi
+    return code
 
 
 def _read_generator(path: Path, file: Any, painter: Painter):

@@ -30,7 +30,7 @@ from ..painting.person import Person
 from ..portrait.portrait import Portrait
 from . import losses
 from .losses import LossWeights, to_unit
-from .pairs import Shots, ShotsConfig
+from .pairs import PairsConfig, TrainingPairs
 
 AUTO_STEPS, AUTO_SECONDS = 80, 110.0  # "auto": so many steps, and at most so many seconds
 
@@ -50,7 +50,7 @@ class FinetuneConfig:
     checks: int = 4  # held-out items
     patience: int = 3  # measurements without a better one that end the tuning
     weights: LossWeights = LossWeights()
-    shots: ShotsConfig = field(default_factory=ShotsConfig)
+    examples: PairsConfig = field(default_factory=PairsConfig)
 
 
 @dataclass
@@ -79,7 +79,7 @@ class _Tuner:
         self.config, self.device, self.dtype = config, device, dtype
         precision = "fp32" if dtype == torch.float32 else "bf16"
         untuned = Painter(weights, device.type, precision)
-        self.shots = Shots(views, untuned, seed, config.shots)
+        self.examples = TrainingPairs(views, untuned, seed, config.examples)
         last = torch.channels_last
         self.generator = copy.deepcopy(weights.generator).to(device, torch.float32, memory_format=last).train()
         self.critic = _critic(weights, seed).to(device, memory_format=last).train()
@@ -208,14 +208,14 @@ def finetune(
     begin = time.monotonic()
     progress(0, steps or round(seconds))
     tuner = _Tuner(views, weights, seed, device, torch.bfloat16 if dtype == torch.float16 else dtype, config)
-    shots, pairs = tuner.shots, config.pairs
-    checks = [shots.item(j, held_out=True) for j in range(config.checks)]
+    examples, pairs = tuner.examples, config.pairs
+    checks = [examples.item(j, held_out=True) for j in range(config.checks)]
     ready = time.monotonic()
     best, before = tuner.start, tuner.measure(checks, tuner.start)
     reserve = time.monotonic() - ready  # s: what the last measurement will take
     after, since, number = before, 0, 0
     with ThreadPoolExecutor(1) as pool:  # makes the next items while the networks learn from these
-        make = lambda number: [shots.item(j) for j in range(number * pairs, (number + 1) * pairs)]
+        make = lambda number: [examples.item(j) for j in range(number * pairs, (number + 1) * pairs)]
         coming = pool.submit(make, 0)
         while since < config.patience:
             ended = number == steps or time.monotonic() - begin + reserve >= seconds or should_stop()

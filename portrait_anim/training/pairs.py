@@ -8,27 +8,27 @@ from torch import Tensor
 
 from ..geometry.mesh import openness
 from ..geometry.view import View, light_gain, relight
-from ..geometry.warp import Warper, condition, over
-from ..painting.compose import paint_box
+from ..geometry.warp import over
 from ..painting.painter import Painter
+from ..painting.renderer import Renderer
 from ..portrait import layers
 from .episodes import augment, conditioned_crops, crop_corners, palette
 from .reposing import repose
 
 
 @dataclass(frozen=True)
-class ShotsConfig:
+class PairsConfig:
     crop: int = 80  # px, as in meta-training
     crops: int = 6  # per item: mouth, eyes, elsewhere
     max_sources: int = 8  # photos that a target is made from, as far as there are: as many as in use
 
 
-class Shots:
+class TrainingPairs:
     """Items to learn from, made of one person's photos; item j depends on (seed, j) only. painter: not yet tuned."""
 
-    def __init__(self, views: list[View], painter: Painter, seed: int, config: ShotsConfig = ShotsConfig()):
+    def __init__(self, views: list[View], painter: Painter, seed: int, config: PairsConfig = PairsConfig()):
         self.views, self.seed, self.config = views, seed, config
-        self._brush = painter.brush(painter.person(views))
+        self._generator = painter.generator_for(painter.embed_person(views))
         self._plates = [layers.plate(v.image, v.matte) for v in views]
         self._lit: dict[tuple[int, int], np.ndarray] = {}
         self.kept_back = self._most_usual() if len(views) > 2 else None  # never a target when learning
@@ -85,13 +85,12 @@ class Shots:
         """
         view, plate = self.views[0], self._plates[0]
         views, pose = [view, view.mirrored()], repose(view.landmarks, rng)
-        warp = Warper(views).warp(pose)
-        x = condition(warp, views, plate, pose)
-        _, added = paint_box(warp, views, plate, x, self._brush.paint(x))
-        matte, image = np.ascontiguousarray(x[..., 12]), np.zeros(view.image.shape, np.float32)
+        square = Renderer(views, plate, self._generator).square(pose)
+        warp, matte = square.warp, np.ascontiguousarray(square.x[..., 12])
+        image = np.zeros(view.image.shape, np.float32)
         for n, v in enumerate(views):  # Lanczos: G shall undo the warp, not a blur that no photo has
             moved = cv2.remap(v.image, warp.flows[n] - 0.5, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
             image += warp.weights[n][..., None] * moved
-        image = over(image, matte, plate) + added * 127.5
+        image = over(image, matte, plate) + square.added * 127.5
         posed = View(image.round().clip(0, 255).astype(np.uint8), pose, matte)
         return ([posed], plate, view) if rng.random() < 0.5 else ([view], plate, posed)

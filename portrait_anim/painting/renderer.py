@@ -1,0 +1,104 @@
+"""The one renderer: a person's views and the target landmarks give a frame.
+
+The command, its preview, `live` use, both evaluations, fine-tuning and the benchmarks all make their frames here,
+either as the square that the networks work on or as the whole photo at its own resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..geometry.warp import CROP, WHOLE, Box, View, Warp, Warper, condition
+from .compose import compose_frame, paint_box
+
+if TYPE_CHECKING:
+    from ..motion.retarget import Retargeter
+    from ..portrait.portrait import Portrait
+    from .painter import ConditionedGenerator
+
+PAINT_MARGIN = 1.4  # size of the painted box over the face's oval: as far as the rings that follow the head
+_STRIDE = 16  # px: the networks take boxes whose sides and place are multiples of it
+
+
+@dataclass(frozen=True)
+class Square:
+    """One frame as the networks see it, in a box of the crop.
+
+    warp: the flow of every view, the network's residual flow included. x: (h, w, 13) float32, the generator's input.
+    refined: (h, w, 3) float32 in -1..1, the warped picture. added: (h, w, 3), what the generator adds to it.
+    """
+
+    warp: Warp
+    x: np.ndarray
+    refined: np.ndarray
+    added: np.ndarray
+
+    @property
+    def warped(self) -> np.ndarray:
+        """The picture as the mesh alone warps it, (h, w, 3) uint8."""
+        return to_uint8(self.x[..., :3])
+
+    @property
+    def image(self) -> np.ndarray:
+        """The finished picture, (h, w, 3) uint8."""
+        return to_uint8(self.refined + self.added)
+
+
+class Renderer:
+    """Renders one person for any target landmarks. It may be used by several threads at the same time.
+
+    views: the photos in crop coordinates, of which the first is the canvas. plate: (256, 256, 3) uint8, the background
+    behind the person. generator: conditioned on the person, None for the warp alone. box: the part of the crop that it
+    paints. portrait: needed only for frames at the photo's own resolution; see `Renderer.of`.
+    """
+
+    def __init__(
+        self,
+        views: list[View],
+        plate: np.ndarray,
+        generator: ConditionedGenerator | None = None,
+        box: Box = WHOLE,
+        portrait: Portrait | None = None,
+    ):
+        self._views, self._plate, self._generator, self._box = views, plate, generator, box
+        self._portrait = portrait
+        self._warper = Warper(views, portrait.region.frame) if portrait else Warper(views)
+
+    @classmethod
+    def of(cls, portrait: Portrait, generator: ConditionedGenerator | None = None, box: Box = WHOLE) -> Renderer:
+        """Return the renderer of a portrait, which can make whole frames."""
+        return cls(portrait.views, portrait.plate, generator, box, portrait)
+
+    def square(self, target: np.ndarray) -> Square:
+        """Return the frame for target landmarks (478, 3), px of the crop, as the networks' square."""
+        warp = self._warper.warp(target)
+        x = condition(warp, self._views, self._plate, target, self._box)
+        painting = self._generator.paint(x) if self._generator else None
+        refined, added = paint_box(warp, self._views, self._plate, x, painting, self._box)
+        return Square(warp, x, refined, added)
+
+    def frame(self, target: np.ndarray) -> np.ndarray:
+        """Return the whole photo with the head moved to target landmarks (478, 3), px of the crop: (H, W, 3) uint8."""
+        if self._portrait is None:
+            raise ValueError("a renderer without a portrait makes squares only")
+        square = self.square(target)
+        return compose_frame(self._portrait, square.warp, square.refined, square.added, self._box)
+
+
+def painted_box(targets: Retargeter) -> Box:
+    """Return the part of the crop that the networks paint: the head with the hair around it.
+
+    The rest the warp does right. There is one box for all frames, on the grid of the networks' strides, because what
+    they paint must not depend on where the head is.
+    """
+    low, high = np.split(np.clip(targets.extent(PAINT_MARGIN), 0, CROP), 2)
+    snap = lambda values, to: (to(values / _STRIDE) * _STRIDE).astype(int).tolist()
+    return (*snap(low, np.floor), *snap(high, np.ceil))
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Return colours of -1..1 as 0..255."""
+    return np.clip(np.round((image + 1) * 127.5), 0, 255).astype(np.uint8)
