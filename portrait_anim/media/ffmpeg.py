@@ -1,4 +1,7 @@
-"""Start and stop the ffmpeg program, and read what it says. The binary is the one that comes with imageio-ffmpeg."""
+"""Start and stop the ffmpeg program, and read what it says.
+
+The program is the one that comes with the package imageio-ffmpeg.
+"""
 
 import contextlib
 import os
@@ -7,33 +10,36 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import imageio_ffmpeg
 
 from ..errors import InputError
+from ..system.files import PathLike
 from ..system.signals import signals_deferred
 
 PROBE_TIMEOUT = 60.0  # s
 MAX_PIXELS = 8192 * 8192  # of a frame as stored, twice 8K: decoders take whatever memory a header asks for
-GUARDED = (  # for every input: a playlist posing as a video must not reach the network, a header not the memory
-    "-protocol_whitelist", "file", "-max_pixels", str(MAX_PIXELS)
-)  # fmt: skip
-PIPE_BYTES = 1 << 20  # the most an ordinary Linux user may ask for
-_DULL = re.compile(  # lines of ffmpeg's that only say that something failed, after the one that says why
+# Options before every input: a playlist that poses as a video must not reach the network, and a header that lies about
+# the size must not fill the memory.
+GUARDED = ("-protocol_whitelist", "file", "-max_pixels", str(MAX_PIXELS))
+PIPE_BYTES = 1 << 20  # the largest pipe that an ordinary Linux user may ask for
+_DULL = re.compile(  # lines of ffmpeg's log that only say that something failed, after the line that says why
     r"Error opening (input|output) file|Output file|Conversion failed|frame=|Terminating thread|Task finished"
     r"|Error muxing a packet|Last message repeated"
 )
 
 
-def url(path) -> str:
-    """A path that ffmpeg takes for nothing but a file, also when it is named `-x.mp4` or `a:b.mp4`."""
+def url(path: PathLike) -> str:
+    """Return a path in a form that ffmpeg takes for nothing but a file, even if it is named `-x.mp4` or `a:b.mp4`."""
     return f"file:{Path(path).absolute()}"
 
 
-def describe(path, output: list[str]) -> str:
-    """What ffmpeg prints about a media file while making `output` of it (its exit code is not looked at).
+def describe(path: PathLike, output: list[str]) -> str:
+    """Return what ffmpeg prints about a media file while it runs with the output options `output`.
 
-    Raises InputError when there is no such file or it cannot be opened.
+    ffmpeg's exit code is ignored; what it prints tells whether the file is a video. Raises InputError if there is no
+    such file, if it cannot be opened, or if ffmpeg crashes or does not end in time.
     """
     try:
         mode = os.stat(path).st_mode
@@ -53,8 +59,9 @@ def describe(path, output: list[str]) -> str:
     if empty:
         raise InputError(f"{path}: the file is empty; fetch it again.")
     arguments = ["-nostdin", *GUARDED, "-i", url(path), *output]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    with start_ffmpeg(arguments, subprocess.PIPE, "info", **pipes) as process:
+    with start_ffmpeg(
+        arguments, subprocess.PIPE, "info", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as process:
         try:
             said = process.communicate(timeout=PROBE_TIMEOUT)[1]
         except subprocess.TimeoutExpired as error:
@@ -67,20 +74,23 @@ def describe(path, output: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def start_ffmpeg(arguments: list[str], log, verbosity: str = "error", **pipes) -> Iterator[subprocess.Popen]:
-    """ffmpeg, running inside the `with` block at most, with unbuffered pipes; its messages go to `log`.
+def start_ffmpeg(
+    arguments: list[str], log: Any, verbosity: str = "error", **options: Any
+) -> Iterator[subprocess.Popen]:
+    """Start ffmpeg with unbuffered pipes, and stop it at the end of the `with` block if it still runs.
 
-    That should be a file wherever it writes much: a pipe that is full would block it.
+    log: where its messages go, as `stderr` of Popen. This should be a file if there may be many messages, because a
+    full pipe would block ffmpeg. options: of Popen, such as stdin and stdout.
     """
     process = None
     try:
-        with signals_deferred():  # or a process could be left that nobody knows of
+        with signals_deferred():  # otherwise a signal could leave a process that nobody stops
             process = subprocess.Popen(
                 [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-v", verbosity, *arguments],
                 stderr=log,
                 bufsize=0,
-                start_new_session=True,  # Ctrl-C reaches us alone; we then end the child in an orderly way
-                **pipes,
+                start_new_session=True,  # Ctrl-C reaches only this process, which then stops ffmpeg
+                **options,
             )
         yield process
     finally:
@@ -89,7 +99,7 @@ def start_ffmpeg(arguments: list[str], log, verbosity: str = "error", **pipes) -
 
 
 def stop(process: subprocess.Popen) -> None:
-    """End ffmpeg if it still runs, and close its pipes."""
+    """Kill ffmpeg if it still runs, and close its pipes."""
     if process.poll() is None:
         process.kill()
     process.wait()
@@ -98,25 +108,25 @@ def stop(process: subprocess.Popen) -> None:
             pipe.close()
 
 
-def widen_pipe(pipe) -> None:
-    """Fewer, larger transfers through a pipe where the system can do that (Linux)."""
+def widen_pipe(pipe: IO[bytes]) -> None:
+    """Give a pipe a larger buffer on systems that can do that (Linux), so that there are fewer transfers."""
     try:
         import fcntl
 
         fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     except (ImportError, AttributeError, OSError):
-        pass  # only slower
+        pass  # it is only slower
 
 
-def read_log(log) -> str:
-    """The last messages of an ffmpeg that has ended."""
+def read_log(log: IO[bytes]) -> str:
+    """Return the last 16 KB of ffmpeg's messages from its log file."""
     log.seek(0, os.SEEK_END)
     log.seek(max(0, log.tell() - 16_384))
     return log.read().decode("utf-8", "replace")
 
 
 def last_words(log: str) -> str:
-    """The last line of ffmpeg's messages that says why, without its address prefix."""
+    """Return the last line of ffmpeg's messages that gives a reason, without the prefix in square brackets."""
     lines = [re.sub(r"^(\[[^\]]*\] ?)+", "", line).strip(" ") for line in log.splitlines()]
     lines = [line for line in lines if line and not _DULL.match(line)]
     return lines[-1] if lines else "no reason given"

@@ -16,14 +16,18 @@ from pathlib import Path
 
 from ..errors import OutputError, UsageError
 
+PathLike = str | os.PathLike[str]
+
 FORMATS = ".mp4, .mov, .m4v, .webm, .gif, or PNG pictures: a folder name such as frames/ or out_%05d.png"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm")
+
+
 NUMBER = re.compile(r"%0?([0-9]*)d")  # stands for a picture's number in the pattern of its name
 _PARTIAL = re.compile(r"\..*\.partial-([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}(\.\w+)?", re.DOTALL)  # machine, process
 _ABANDONED = 86_400  # s without a change: the process on another machine that wrote this has surely ended
 
 
-def check_output(path: str | Path, force: bool = False, picture: bool = False) -> Path:
+def check_output(path: PathLike, force: bool = False, picture: bool = False) -> Path:
     """Check that an output could be written to `path`, and return the absolute path to write to.
 
     The suffix tells the kind of output. A sequence of PNG pictures is meant by a pattern such as `out_%05d.png`, and by
@@ -47,7 +51,7 @@ def _odd_names(path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written ({reason}); give another name.") from error
 
 
-def check_preview(path: str | Path, force: bool = False) -> Path:
+def check_preview(path: PathLike, force: bool = False) -> Path:
     """Do what `check_output` does for the preview of an output, and return the path of its contact sheet."""
     sheet = preview_of(check_output(path, force=True, picture=True))
     if sheet.exists() and not force:
@@ -55,7 +59,7 @@ def check_preview(path: str | Path, force: bool = False) -> Path:
     return sheet
 
 
-def preview_of(output: str | Path) -> Path:
+def preview_of(output: PathLike) -> Path:
     """Return the path of an output's contact sheet: OUTPUT.preview.png beside the output, or beside its folder."""
     output = pictures_pattern(str(output)) or Path(output)
     output = output.parent if output.name == "%05d.png" else output
@@ -64,13 +68,13 @@ def preview_of(output: str | Path) -> Path:
     return output.with_name(NUMBER.sub("", output.stem) + ".preview.png")
 
 
-def write_whole(path: str | Path, data: bytes) -> None:
+def write_whole(path: PathLike, data: bytes) -> None:
     """Write the bytes `data` to a file, whole or not at all, as `atomic_write` does."""
     with atomic_write(path) as partial:
         partial.write_bytes(data)
 
 
-def check_apart(output: Path, sources: Iterable[str | Path]) -> None:
+def check_apart(output: Path, sources: Iterable[PathLike]) -> None:
     """Raise OutputError if writing `output` would replace one of the files `sources`, by whatever name."""
     replaced = pictures(output) if output.suffix.lower() == ".png" and not is_picture(output) else [output]
     for source in sources:
@@ -102,7 +106,7 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() == ".png" and "%" not in path.name
 
 
-def check_file(path: str | Path, force: bool = False) -> Path:
+def check_file(path: PathLike, force: bool = False) -> Path:
     """Check that a single file of any kind could be written to `path`, and return its absolute path.
 
     Raises OutputError as `check_output` does.
@@ -194,7 +198,7 @@ def partial_path(target: Path, suffix: str = "") -> Path:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, suffix: str = "") -> Iterator[Path]:
+def atomic_write(path: PathLike, suffix: str = "") -> Iterator[Path]:
     """Write a file so that it appears at `path` only when it is whole.
 
     The `with` block gets a temporary name beside `path`, with the given suffix, to write to. At the end of the block
