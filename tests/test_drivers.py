@@ -228,7 +228,7 @@ def test_a_camera_is_recorded_until_the_end(monkeypatch):
     """A capture that gives the clip's frames at an uneven pace, by a clock of its own, stands for the camera."""
     import cv2
 
-    from portrait_anim.motion import drivers
+    from portrait_anim.media import camera
 
     frames, now = read_frames(CLIP)[::2], [100.0]
 
@@ -252,7 +252,7 @@ def test_a_camera_is_recorded_until_the_end(monkeypatch):
             self.released = True
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    monkeypatch.setattr(drivers, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(camera, "time", SimpleNamespace(monotonic=lambda: now[0]))
     driver = load_driver("camera:0", end=1.0)
     seconds = len(driver.track) / float(driver.track.fps)
     assert 0.9 < seconds < 1.1 and driver.track.found.all()

@@ -1,7 +1,7 @@
 """Smooth values over time: filters, soft limits and crossfades."""
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -61,6 +61,14 @@ def split_at_cuts(length: int, cuts: Iterable[int]) -> list[tuple[int, int]]:
     return list(zip(edges[:-1], edges[1:]))
 
 
+class LandmarkSequence(Protocol):
+    """The landmarks (478, 3) of each frame, by its number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, t: int, /) -> np.ndarray: ...
+
+
 class Crossfade:
     """A sequence of landmarks whose jumps are replaced by crossfades.
 
@@ -72,7 +80,7 @@ class Crossfade:
 
     def __init__(
         self,
-        targets: "Sequence[np.ndarray] | Crossfade",
+        targets: LandmarkSequence,
         fps: float,
         jumps: Iterable[int] = (),
         start: np.ndarray | None = None,

@@ -8,7 +8,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "builtin": ("NAMES", "make_motion"),
         "drivers": ("Driver", "kind_of", "load_driver"),
         "file": ("check_motion_output", "load_motion", "save_motion"),
-        "retarget": ("MotionOptions", "Retargeter"),
+        "options": ("MotionOptions",),
+        "retarget": ("Retargeter",),
+        "source": ("DriverKind", "DriverSource"),
         "timeline": ("Timeline", "check_timeline"),
     },
 )

@@ -1,39 +1,41 @@
-"""Drivers of every kind: a video, a single image, a saved motion, a built-in one, a camera -> MotionTrack."""
+"""Read a driver of any kind, and return its motion: a video, an image, a saved or built-in motion, or a camera."""
 
 import difflib
 import os
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ..errors import InputError, UsageError
 from ..geometry.expressions import at_rest
 from ..landmarks.following import TRACK_SIZE, MotionTrack, NoFaceError, track_video
 from ..landmarks.tracking import find_faces, has_face_alignment, no_face_advice
+from ..media.camera import open_camera, record, stop_on_interrupt
 from ..media.photo import SEARCH_SIZE, fit_size, load_photo
 from ..media.reading import MAX_FPS, MIN_FPS, FrameReader
+from ..system.files import PathLike
 from .builtin import NAMES, make_motion
 from .file import load_motion
 
-STILL_SECONDS = 2.0  # of a single image: its pose is reached in the first half and held
+STILL_SECONDS = 2.0  # duration that a single image stands for: its pose is reached in the first half and then held
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jp2", ".tga", ".ppm", ".ico",
 }  # fmt: skip
-DEFAULT_FPS = Fraction(25)  # of what has no rate of its own
+DEFAULT_FPS = Fraction(25)  # of drivers without a frame rate of their own
 
 
 @dataclass
 class Driver:
-    """A driver made ready. has_audio: whether its file has sound, which begins `start` seconds into it.
+    """A driver that has been read.
 
-    still: a single image, whose pose and expression are to be reached from the portrait's own and held.
+    track: its motion. has_audio: whether its file has sound. start: the seconds into the file at which motion and sound
+    begin. warnings: sentences for the user. still: whether it is a single image, whose pose and expression are to be
+    reached from the portrait's own and then held.
     """
 
     track: MotionTrack
@@ -43,11 +45,11 @@ class Driver:
     still: bool = False
 
 
-def kind_of(driver: str | Path) -> str:
-    """ "camera", "saved", "image", "built-in" or "video". A file wins over a built-in motion of its name.
+def kind_of(driver: PathLike) -> str:
+    """Tell what kind of driver a name stands for: "camera", "saved", "image", "built-in" or "video".
 
-    Raises InputError for a word that is neither, and UsageError for a camera without a number; names with a suffix
-    are left to whoever reads the file.
+    A file wins over a built-in motion of the same name. Raises InputError for a word that is neither, and UsageError
+    for a camera without a number. Whether a file with a suffix exists is found out when it is read.
     """
     name = str(driver)
     if name.startswith("camera:"):
@@ -66,7 +68,7 @@ def kind_of(driver: str | Path) -> str:
 
 
 def load_driver(
-    driver: str | Path,
+    driver: PathLike,
     face: int = 1,
     tracker: str = "auto",
     start: float | None = None,
@@ -74,10 +76,13 @@ def load_driver(
     fps: float | None = None,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Driver:
-    """Read a driver: a video, an image, an .npz of --save-motion, the name of a built-in motion, or camera:0.
+    """Read a driver: a video, an image, an .npz file of --save-motion, the name of a built-in motion, or camera:0.
 
-    face: of those it shows, 1 is the largest. start, end: seconds; of a camera and an image only end, how long they
-    last. fps: another frame rate than its own. Raises InputError or UsageError.
+    face: which of the faces to follow, 1 is the largest. tracker: "auto", "mediapipe" or "face-alignment". start, end:
+    seconds; a camera or an image has only an end, which is how long it lasts. fps: another frame rate than the driver's
+    own. progress: called with the number of frames done and of all frames, None if that is not known.
+
+    Raises InputError if the driver cannot be read or shows no face, and UsageError for impossible values.
     """
     kind = kind_of(driver)
     if kind == "video":
@@ -99,7 +104,7 @@ def load_driver(
 
 
 def _check_times(start: float | None, end: float | None, fps: float | None) -> None:
-    """What FrameReader checks for videos."""
+    """Raise UsageError for the same impossible values that FrameReader refuses for videos."""
     if start is not None and not 0 <= start < float("inf"):
         raise UsageError(f"start is {start} s; it must be a number of seconds, 0 or more.")
     if end is not None and not (start or 0) < end < float("inf"):
@@ -109,7 +114,7 @@ def _check_times(start: float | None, end: float | None, fps: float | None) -> N
 
 
 def _cut(track: MotionTrack, name: str, start: float | None, end: float | None, fps: Fraction | None) -> MotionTrack:
-    """The part of a track from start to end, at another rate if wanted."""
+    """Return the part of a track from start to end, in seconds, at another frame rate if fps is not None."""
     own = float(track.fps)
     if start and start * own > len(track) - 1:
         raise InputError(
@@ -131,7 +136,16 @@ def _cut(track: MotionTrack, name: str, start: float | None, end: float | None, 
 # ---------------------------------------------------------------- videos and cameras
 
 
-def _video(driver, face, tracker, start, end, fps, progress) -> Driver:
+def _video(
+    driver: PathLike,
+    face: int,
+    tracker: str,
+    start: float | None,
+    end: float | None,
+    fps: float | None,
+    progress: Callable,
+) -> Driver:
+    """Follow a face through a video."""
     reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
     show = lambda done: progress(done, reader.expected_frames)
     with reader:
@@ -140,7 +154,10 @@ def _video(driver, face, tracker, start, end, fps, progress) -> Driver:
 
 
 def _follow(frames: Callable, fps: Fraction, name: str, face: int, tracker: str, show: Callable) -> MotionTrack:
-    """The track of frames(), which can be asked for twice; show gets the number of frames that were followed."""
+    """Follow a face, and return its track.
+
+    frames: returns the frames; it may be called twice. show: called with the number of frames done.
+    """
     for state in _followed(frames, fps, name, face, tracker):
         if isinstance(state, MotionTrack):
             return state
@@ -149,7 +166,10 @@ def _follow(frames: Callable, fps: Fraction, name: str, face: int, tracker: str,
 
 
 def _followed(frames: Callable, fps: Fraction, name: str, face: int, tracker: str) -> Iterator[int | MotionTrack]:
-    """What `track_video` gives. "auto" is MediaPipe, and face-alignment if that finds no face and this is there."""
+    """Yield what `track_video` yields.
+
+    The tracker "auto" is MediaPipe, and then face-alignment if no face was found and its networks are there.
+    """
     if tracker == "auto" and has_face_alignment():
         try:
             yield from track_video(frames(), fps, name, face, "mediapipe")
@@ -160,7 +180,7 @@ def _followed(frames: Callable, fps: Fraction, name: str, face: int, tracker: st
 
 
 def _report(track: MotionTrack, name: str, face: int) -> list[str]:
-    """What a user should know about a track."""
+    """Return warnings about a track, as sentences for the user."""
     some = lambda texts: ", ".join(texts[:8]) + (", ..." if len(texts) > 8 else "")
     warnings = []
     if track.n_faces > 1 and face == 1:
@@ -176,25 +196,17 @@ def _report(track: MotionTrack, name: str, face: int) -> list[str]:
     return warnings
 
 
-def _camera(name: str, face, tracker, end, fps, progress) -> Driver:
-    import cv2
-
+def _camera(name: str, face: int, tracker: str, end: float | None, fps: Fraction | None, progress: Callable) -> Driver:
+    """Record from a camera, for `end` seconds or until Ctrl-C, while the face is followed."""
     if end is None and threading.current_thread() is not threading.main_thread():
         raise UsageError(f"{name}: --end SECONDS is needed to record from a camera.")
-    cv2.setLogLevel(0)
-    capture = cv2.VideoCapture(int(name.removeprefix("camera:")[:9]))
-    try:
-        if not capture.isOpened():
-            raise InputError(f"{name}: there is no such camera, or it is in use; try another number, or a video file.")
-        times: list[float] = []
+    times: list[float] = []
+    with open_camera(name) as capture, stop_on_interrupt() as stopped:
         expected = None if end is None else round(end * (capture.get(cv2.CAP_PROP_FPS) or 25))
         show = lambda done: progress(done, None if expected is None else max(done, expected))
-        with _stop_on_interrupt() as stopped:
-            frames = lambda: _recorded(capture, end, times, stopped)
-            track = _follow(frames, DEFAULT_FPS, name, face, "mediapipe" if tracker == "auto" else tracker, show)
-    finally:
-        capture.release()
-    # Cameras do not keep the rate they state, in the dark above all: frames are put where they were taken.
+        frames = lambda: record(capture, end, times, stopped)
+        track = _follow(frames, DEFAULT_FPS, name, face, "mediapipe" if tracker == "auto" else tracker, show)
+    # Cameras do not keep the rate that they state, above all in the dark. So frames are placed by when they were taken.
     taken = np.array(times) - times[0]
     mean = (len(times) - 1) / taken[-1] if len(times) > 1 and taken[-1] > 0 else float(DEFAULT_FPS)
     rate = fps or Fraction(round(min(max(mean, 1), 60)))
@@ -204,35 +216,11 @@ def _camera(name: str, face, tracker, end, fps, progress) -> Driver:
     return Driver(track, warnings=_report(track, name, face))
 
 
-def _recorded(capture, end: float | None, times: list[float], stopped: threading.Event) -> Iterator[np.ndarray]:
-    """Frames of a camera (H, W, 3) RGB until the end, its own or Ctrl-C; when each was taken goes to times."""
-    while not stopped.is_set():
-        here, frame = capture.read()
-        now = time.monotonic()
-        if not here or (end is not None and times and now - times[0] >= end):
-            return
-        times.append(now)
-        yield np.ascontiguousarray(frame[..., ::-1])
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of ending the program."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 # ---------------------------------------------------------------- a single image
 
 
-def _image(driver, face: int, tracker: str, seconds: float, fps: Fraction) -> Driver:
+def _image(driver: PathLike, face: int, tracker: str, seconds: float, fps: Fraction) -> Driver:
+    """Read a single image as a track of the given duration that does not move."""
     image = fit_size(load_photo(driver), SEARCH_SIZE)
     faces = find_faces(image, tracker)
     if not faces:
@@ -245,7 +233,7 @@ def _image(driver, face: int, tracker: str, seconds: float, fps: Fraction) -> Dr
     count = max(2, round(seconds * fps))
     track = MotionTrack(
         np.repeat(landmarks[None].astype(np.float32), count, 0),
-        image.shape[1::-1],
+        (image.shape[1], image.shape[0]),
         fps,
         np.ones(count, bool),
         len(faces),

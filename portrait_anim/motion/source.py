@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from ..system.files import PathLike
 from .drivers import Driver, kind_of, load_driver
 
 DriverKind = Literal["video", "image", "saved", "built-in", "camera"]
@@ -22,7 +23,7 @@ class DriverSource:
     kind: DriverKind
 
     @classmethod
-    def of(cls, driver: "str | os.PathLike[str] | DriverSource") -> "DriverSource":
+    def of(cls, driver: "PathLike | DriverSource") -> "DriverSource":
         """Find out what kind of driver a name stands for; a file wins over a built-in motion of the same name.
 
         Raises InputError for a word that is neither a file nor a built-in motion, and UsageError for a camera without
