@@ -36,7 +36,7 @@ def check_motion_output(path: PathLike, force: bool = False) -> Path:
     return check_file(path, force)
 
 
-def save_motion(path: Path, track: MotionTrack) -> None:
+def save_motion(path: PathLike, track: MotionTrack) -> None:
     """Write a track to a file, whole or not at all.
 
     Raises UsageError if it has more than MAX_FRAMES frames, and OutputError if the file cannot be written.
