@@ -1,5 +1,6 @@
-"""What the program needs from the operating system: output files that appear only when they are whole, threads,
-signals and helper processes.
+"""What the program needs from the operating system: files, threads, signals and helper processes.
+
+Output files appear only when they are whole.
 """
 
 from .lazy import lazy_exports
