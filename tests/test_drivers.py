@@ -17,8 +17,9 @@ from portrait_anim.geometry.mesh import MEAN_FACE, face_height, openness
 from portrait_anim.geometry.pose import canonical, estimate_poses, euler_angles
 from portrait_anim.landmarks import tracking
 from portrait_anim.motion.builtin import NAMES, make_motion
-from portrait_anim.motion.drivers import kind_of, load_driver
+from portrait_anim.motion.drivers import load_driver
 from portrait_anim.motion.file import load_motion, save_motion
+from portrait_anim.motion.source import kind_of
 
 
 def amounts(landmarks: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..media.reading import probe
-from ..motion.drivers import Driver
+from ..motion.drivers import Driver, load_driver
 from ..system.helper_process import can_run_helper, run_in_helper
 from .people import Portraits, read_portraits
 from .request import Request
@@ -69,7 +69,7 @@ class Reader:
             portraits = self._portraits.get(portraits_key(request), make)
         progress(Progress("driver", 0, None))
         show = lambda done, total: progress(Progress("driver", done, total))
-        load = lambda: driver.load(*_driver_options(request), show)
+        load = lambda: load_driver(driver, *_driver_options(request), show)
         return portraits, load() if driver.kind == "camera" else self._drivers.get(_driver_key(request), load)
 
     def read_in_helper(self, request: Request, progress: Callable[[Progress], None]) -> tuple[Portraits | None, Driver]:

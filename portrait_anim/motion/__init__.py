@@ -6,11 +6,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "builtin": ("NAMES", "make_motion"),
-        "drivers": ("Driver", "kind_of", "load_driver"),
+        "drivers": ("Driver", "load_driver"),
         "file": ("check_motion_output", "load_motion", "save_motion"),
         "options": ("MotionOptions",),
         "retarget": ("Retargeter",),
-        "source": ("DriverKind", "DriverSource"),
+        "source": ("DriverKind", "DriverSource", "kind_of"),
         "timeline": ("Timeline", "check_timeline"),
     },
 )

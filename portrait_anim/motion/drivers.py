@@ -1,12 +1,9 @@
 """Read a driver of any kind, and return its motion: a video, an image, a saved or built-in motion, or a camera."""
 
-import difflib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,13 +16,11 @@ from ..media.camera import open_camera, record, stop_on_interrupt
 from ..media.photo import SEARCH_SIZE, fit_size, load_photo
 from ..media.reading import MAX_FPS, MIN_FPS, FrameReader
 from ..system.files import PathLike
-from .builtin import NAMES, make_motion
+from .builtin import make_motion
 from .file import load_motion
+from .source import DriverSource
 
 STILL_SECONDS = 2.0  # duration that a single image stands for: its pose is reached in the first half and then held
-IMAGE_SUFFIXES = {
-    ".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jp2", ".tga", ".ppm", ".ico",
-}  # fmt: skip
 DEFAULT_FPS = Fraction(25)  # of drivers without a frame rate of their own
 
 
@@ -45,30 +40,8 @@ class Driver:
     still: bool = False
 
 
-def kind_of(driver: PathLike) -> str:
-    """Tell what kind of driver a name stands for: "camera", "saved", "image", "built-in" or "video".
-
-    A file wins over a built-in motion of the same name. Raises InputError for a word that is neither, and UsageError
-    for a camera without a number. Whether a file with a suffix exists is found out when it is read.
-    """
-    name = str(driver)
-    if name.startswith("camera:"):
-        number = name.removeprefix("camera:")
-        if not (number.isascii() and number.isdigit()):
-            raise UsageError(f"{name}: a camera is named by its number, as in camera:0.")
-        return "camera"
-    if not os.path.isfile(name) and name in NAMES:
-        return "built-in"
-    if not os.path.lexists(name) and name.replace("-", "").replace("_", "").isalpha():
-        near = difflib.get_close_matches(name.lower(), NAMES, 1, 0.5)
-        meant = f"did you mean {near[0]}?" if near else "animate --list-motions shows those that there are."
-        raise InputError(f"{name}: no such file, and no built-in motion of that name; {meant}")
-    suffix = Path(name).suffix.lower()
-    return "saved" if suffix == ".npz" else "image" if suffix in IMAGE_SUFFIXES else "video"
-
-
 def load_driver(
-    driver: PathLike,
+    driver: PathLike | DriverSource,
     face: int = 1,
     tracker: str = "auto",
     start: float | None = None,
@@ -84,23 +57,24 @@ def load_driver(
 
     Raises InputError if the driver cannot be read or shows no face, and UsageError for impossible values.
     """
-    kind = kind_of(driver)
+    source = DriverSource.of(driver)
+    name, kind = source.name, source.kind
     if kind == "video":
-        return _video(driver, face, tracker, start, end, fps, progress)
+        return _video(name, face, tracker, start, end, fps, progress)
     _check_times(start, end, fps)
     rate = None if fps is None else Fraction(fps).limit_denominator(100_000)
     if kind in ("camera", "image") and start:
-        raise UsageError(f"{driver}: --start has no meaning for {'a camera' if kind == 'camera' else 'an image'}.")
+        raise UsageError(f"{name}: --start has no meaning for {'a camera' if kind == 'camera' else 'an image'}.")
     if kind == "camera":
-        return _camera(str(driver), face, tracker, end, rate, progress)
+        return _camera(name, face, tracker, end, rate, progress)
     if kind == "image":
         progress(0, 1)
-        ready = _image(driver, face, tracker, end or STILL_SECONDS, rate or DEFAULT_FPS)
+        ready = _image(name, face, tracker, end or STILL_SECONDS, rate or DEFAULT_FPS)
         progress(1, 1)
         return ready
     progress(0, 0)  # a motion is not tracked
-    track = load_motion(driver) if kind == "saved" else make_motion(str(driver), rate or DEFAULT_FPS)
-    return Driver(_cut(track, str(driver), start, end, rate))
+    track = load_motion(name) if kind == "saved" else make_motion(name, rate or DEFAULT_FPS)
+    return Driver(_cut(track, name, start, end, rate))
 
 
 def _check_times(start: float | None, end: float | None, fps: float | None) -> None:
@@ -137,7 +111,7 @@ def _cut(track: MotionTrack, name: str, start: float | None, end: float | None, 
 
 
 def _video(
-    driver: PathLike,
+    name: str,
     face: int,
     tracker: str,
     start: float | None,
@@ -146,11 +120,11 @@ def _video(
     progress: Callable,
 ) -> Driver:
     """Follow a face through a video."""
-    reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
+    reader = FrameReader(name, start, end, fps, max_side=TRACK_SIZE)
     show = lambda done: progress(done, reader.expected_frames)
     with reader:
-        track = _follow(lambda: reader, reader.fps, str(driver), face, tracker, show)
-    return Driver(track, reader.info.has_audio, reader.start, _report(track, str(driver), face) + reader.warnings)
+        track = _follow(lambda: reader, reader.fps, name, face, tracker, show)
+    return Driver(track, reader.info.has_audio, reader.start, _report(track, name, face) + reader.warnings)
 
 
 def _follow(frames: Callable, fps: Fraction, name: str, face: int, tracker: str, show: Callable) -> MotionTrack:
@@ -219,16 +193,14 @@ def _camera(name: str, face: int, tracker: str, end: float | None, fps: Fraction
 # ---------------------------------------------------------------- a single image
 
 
-def _image(driver: PathLike, face: int, tracker: str, seconds: float, fps: Fraction) -> Driver:
+def _image(name: str, face: int, tracker: str, seconds: float, fps: Fraction) -> Driver:
     """Read a single image as a track of the given duration that does not move."""
-    image = fit_size(load_photo(driver), SEARCH_SIZE)
+    image = fit_size(load_photo(name), SEARCH_SIZE)
     faces = find_faces(image, tracker)
     if not faces:
-        raise InputError(
-            f"{driver}: no face found; use a picture that shows one face clearly{no_face_advice(tracker)}."
-        )
+        raise InputError(f"{name}: no face found; use a picture that shows one face clearly{no_face_advice(tracker)}.")
     if face > len(faces):
-        raise UsageError(f"{driver}: --driver-face {face} was asked for, but the picture shows {len(faces)}.")
+        raise UsageError(f"{name}: --driver-face {face} was asked for, but the picture shows {len(faces)}.")
     landmarks = faces[face - 1].landmarks
     count = max(2, round(seconds * fps))
     track = MotionTrack(
@@ -239,4 +211,4 @@ def _image(driver: PathLike, face: int, tracker: str, seconds: float, fps: Fract
         len(faces),
         rest=at_rest(landmarks),
     )
-    return Driver(track, warnings=_report(track, str(driver), face), still=True)
+    return Driver(track, warnings=_report(track, name, face), still=True)
