@@ -1,6 +1,7 @@
 """The house is as it is drawn (docs/how-it-works.md): rooms that use only those below them, small modules, types."""
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,16 @@ def test_an_import_upwards_is_found(tmp_path, module, line, message):
         file.write(line)
     done = lint_imports(tmp_path)
     assert done.returncode == 1 and message in done.stdout, done.stdout + done.stderr
+
+
+def test_the_picture_of_the_house_shows_the_same_order():
+    drawn = re.search(r"```text\n(.*?)```", (ROOT / "docs" / "how-it-works.md").read_text("utf-8"), re.DOTALL)[1]
+    rooms = [name for line in drawn.splitlines() for name in re.split(r" {4,}", line.strip())[0].split()]
+    layers = re.search(r"^layers = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text("utf-8"), re.DOTALL | re.MULTILINE)[
+        1
+    ]
+    assert rooms == [name for name in re.findall(r"\w+", layers) if name != "errors"]
+    assert sorted(rooms) == ROOMS
 
 
 def test_modules_are_small():
