@@ -52,9 +52,8 @@ def test_an_import_upwards_is_found(tmp_path, module, line, message):
 def test_the_picture_of_the_house_shows_the_same_order():
     drawn = re.search(r"```text\n(.*?)```", (ROOT / "docs" / "how-it-works.md").read_text("utf-8"), re.DOTALL)[1]
     rooms = [name for line in drawn.splitlines() for name in re.split(r" {4,}", line.strip())[0].split()]
-    layers = re.search(r"^layers = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text("utf-8"), re.DOTALL | re.MULTILINE)[
-        1
-    ]
+    config = (ROOT / "pyproject.toml").read_text("utf-8")
+    layers = re.search(r"^layers = \[(.*?)^\]", config, re.DOTALL | re.MULTILINE)[1]
     assert rooms == [name for name in re.findall(r"\w+", layers) if name != "errors"]
     assert sorted(rooms) == ROOMS
 
