@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from . import kernels, mesh
-from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, near, openness
-from .views import CROP, View
+from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, openness, proximity
+from .view import CROP, View
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in px of the crop
 WHOLE: Box = (0, 0, CROP, CROP)
@@ -73,7 +73,7 @@ class Warp:
 
 def _part_masks() -> np.ndarray:
     """How far each triangle belongs to _PARTS, softly, (P, F)."""
-    masks = np.stack([near(points, reach) for points, reach in _PARTS])
+    masks = np.stack([proximity(points, reach) for points, reach in _PARTS])
     masks = np.concatenate([masks, np.zeros((len(masks), mesh.N_RINGS * len(mesh.OVAL)))], 1)
     return np.where(LABELS >= RING, 0, np.clip(1.5 * masks[:, TRIANGLES].mean(2), 0, 1))
 

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from ..geometry import mesh
 from ..geometry.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, openness
-from ..geometry.warp import CROP, View, Warper, condition, sample
+from ..geometry.view import CROP, View, sample
+from ..geometry.warp import Warper, condition
 from ..portrait import layers
 from .prepare import Shard
 

@@ -7,7 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from ..geometry.mesh import openness
-from ..geometry.warp import View, light_gain, over, relight
+from ..geometry.view import View, light_gain, relight
+from ..geometry.warp import over
 from ..painting.painter import Painter
 from ..painting.renderer import Renderer
 from ..portrait import layers

@@ -20,7 +20,7 @@ from ..errors import InputError, PortraitAnimError
 from ..geometry.warp import CROP
 from ..landmarks.refining import Refiner
 from ..portrait.portrait import cut_square, head_square
-from ..system.files import write_aside
+from ..system.files import atomic_write
 
 FORMAT = 1
 MATTE = 128  # px: the matte is smooth, half the crop's resolution holds it
@@ -76,7 +76,7 @@ def save_shard(path: Path, shard: Shard) -> None:
     pack = lambda parts: (np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts]))
     frames, frame_offsets = pack(shard.frames)
     mattes, matte_offsets = pack(shard.mattes)
-    with write_aside(path) as partial, open(partial, "wb") as file:
+    with atomic_write(path) as partial, open(partial, "wb") as file:
         np.savez(file, header=np.array(json.dumps(shard.header)), landmarks=shard.landmarks, frames=frames,
                  frame_offsets=frame_offsets, mattes=mattes, matte_offsets=matte_offsets)  # fmt: skip
 

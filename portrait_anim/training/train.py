@@ -23,7 +23,7 @@ from ..networks import weights
 from ..networks.networks import Discriminator, Embedder, Generator, ModelConfig
 from ..networks.perceptual import FaceNet, ImageNetFeatures, VGGFeatures, perceptual_distance
 from ..painting.painter import multiplies_in_bf16
-from ..system.files import write_aside
+from ..system.files import atomic_write
 from . import losses
 from .episodes import EpisodeConfig, Episodes, embedder_input
 from .losses import LossWeights, to_unit
@@ -219,7 +219,7 @@ class Trainer:
             "step": self.step, "seconds": self.seconds, "random": torch.get_rng_state(), "average": self.average,
             **{name: getattr(self, name).state_dict() for name in self._PARTS},
         }  # fmt: skip
-        with write_aside(path) as partial:
+        with atomic_write(path) as partial:
             torch.save(state, partial)
 
     _PARTS = ("generator", "embedder", "critic", "optimiser", "critic_optimiser")
