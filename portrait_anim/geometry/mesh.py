@@ -206,27 +206,6 @@ def facing(vertices: np.ndarray) -> np.ndarray:
     return np.where(LABELS > RING + 1, 1.0, np.where(near, np.clip(z + 0.3, -1, 1), z))
 
 
-def seen(self) -> np.ndarray:
-    """How well this photo shows each triangle, (F,), see `seen`."""
-    scale = 256 / max(face_height(self.landmarks), 1e-6)  # px of a face: small photos are looked at enlarged
-    low, high = self.vertices[:, :2].min(0), self.vertices[:, :2].max(0)
-    frame = (*np.floor(low).tolist(), *np.ceil(high).tolist())
-    return seen(self.vertices, rasterise(self.vertices, frame, 1 / scale), 1 / scale)
-
-
-ORIENTATION = np.sign(_normal_z(HeadMesh(MEAN_FACE * 100).vertices))  # some triangles are listed clockwise
-
-
-def facing(vertices: np.ndarray) -> np.ndarray:
-    """Z of every triangle's unit normal (F,): 1 looks at the camera, 0 is edge-on, negative is turned away.
-
-    Near rings get credit (hair and ears are round); far rings always face: they hold background and shoulders.
-    """
-    z = _normal_z(vertices) * ORIENTATION
-    near = (LABELS == RING) | (LABELS == RING + 1)
-    return np.where(LABELS > RING + 1, 1.0, np.where(near, np.clip(z + 0.3, -1, 1), z))
-
-
 def seen(vertices: np.ndarray, ids: np.ndarray, step: float) -> np.ndarray:
     """Return how well each triangle is seen, (F,): its `facing`, in the shell times the part of it that is not hidden.
 
