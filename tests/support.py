@@ -1,28 +1,72 @@
-"""Shared by the tests: the bundled examples, the command as a user runs it, and one full run of it."""
+"""What tests share and is no fixture: the bundled examples, the commands as a user runs them, files to give them."""
 
+import contextlib
+import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch  # noqa: F401  what tests put in its place must be in this process: see Animator._may_read_aside
+from prefork import Prefork
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-PATIENCE = 400  # s: what takes longer hangs; a slow or busy machine may take ten times its usual time
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 MONA_LISA, CLIP, ASTRONAUT = (EXAMPLES / name for name in ("mona_lisa.jpg", "clip.mp4", "astronaut.jpg"))
+PATIENCE = 400  # s: what takes longer hangs; a slow or busy machine may take ten times its usual time
+SCREEN = {"COLUMNS": "200", "TERM": "dumb"}  # so that no sentence is broken into lines
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts, signals and /proc of Linux")
 
 
-def run_animate(*arguments, cwd, timeout: float = PATIENCE, **options) -> subprocess.CompletedProcess:
-    """The command in a process of its own, as a user starts it."""
-    command = [sys.executable, "-m", "portrait_anim", *map(str, arguments)]
-    environment = {**os.environ, "COLUMNS": "200", "TERM": "dumb"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment, **options)
+# ---------------------------------------------------------------- the commands
+
+
+def run_animate(*arguments, cwd, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
+    """`animate` in a process of its own, which is forked from one that has imported everything already: most tests ask
+    what the command does, not how it starts."""
+    return _run("animate", arguments, cwd, timeout)
+
+
+def run_tool(*arguments, cwd, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
+    """`portrait-anim`, likewise."""
+    return _run("tools", arguments, cwd, timeout)
+
+
+def run_animate_alone(*arguments, cwd, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
+    """`animate` as a user starts it: with a Python of its own, which imports what it needs."""
+    return _run_alone("portrait_anim", arguments, cwd, timeout)
+
+
+def run_tool_alone(*arguments, cwd, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
+    """`portrait-anim`, likewise."""
+    return _run_alone("portrait_anim.commands.tools", arguments, cwd, timeout)
+
+
+def _run(name: str, arguments, cwd, timeout: float) -> subprocess.CompletedProcess:
+    if not hasattr(os, "fork") or sys.platform == "darwin":
+        module = {"animate": "portrait_anim", "tools": "portrait_anim.commands.tools"}[name]
+        return _run_alone(module, arguments, cwd, timeout)
+    return _prefork().run(name, list(map(str, arguments)), cwd, timeout)
+
+
+def _run_alone(module: str, arguments, cwd, timeout: float) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env={**os.environ, **SCREEN}
+    )
+
+
+@cache
+def _prefork() -> Prefork:
+    return Prefork({**os.environ, **SCREEN})
 
 
 def start_python(*command, cwd, **options) -> subprocess.Popen:
@@ -30,6 +74,17 @@ def start_python(*command, cwd, **options) -> subprocess.Popen:
     listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     command = [sys.executable, *map(str, command)]
     return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True, preexec_fn=listen, **options)
+
+
+def start_animate(*arguments, cwd) -> subprocess.Popen:
+    return start_python("-m", "portrait_anim", *arguments, cwd=cwd)
+
+
+def is_begun(folder: Path, size: int = 0) -> bool:
+    """Whether a run that makes x.mp4 in the folder has so many bytes of its video."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(file.stat().st_size >= size for file in folder.glob(".x.partial-*"))
+    return False
 
 
 def until(condition: Callable[[], object], process: subprocess.Popen | None = None) -> None:
@@ -53,6 +108,18 @@ def assert_refused(done: subprocess.CompletedProcess, code: int, *words: str, fo
         assert not list(folder.iterdir()), list(folder.iterdir())
 
 
+def write_csv(path: Path, *rows: dict) -> Path:
+    """A list of jobs."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+# ---------------------------------------------------------------- pictures and videos
+
+
 def read_frames(path: Path) -> np.ndarray:
     """All frames of a video, (T, H, W, 3) uint8 RGB."""
     from portrait_anim.media.reading import FrameReader
@@ -61,43 +128,12 @@ def read_frames(path: Path) -> np.ndarray:
         return np.stack(list(reader))
 
 
-def track(path: Path):
-    """The MotionTrack of a video."""
-    from portrait_anim.landmarks.following import track_video
-    from portrait_anim.media.reading import FrameReader
-
-    with FrameReader(path, max_side=640) as reader:
-        *_, result = track_video(reader, reader.fps, str(path))
-    return result
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_data_folder(tmp_path_factory):
-    """Signing keys are made here, not in the home of whoever runs the tests."""
-    before = os.environ.get("XDG_DATA_HOME")
-    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
-    yield
-    os.environ.pop("XDG_DATA_HOME")
-    if before is not None:
-        os.environ["XDG_DATA_HOME"] = before
-
-
-@pytest.fixture(scope="session")
-def bundled(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """The README's example: output and finished process."""
-    folder = tmp_path_factory.mktemp("bundled")
-    done = run_animate(MONA_LISA, "--driver", CLIP, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "mona_lisa--clip.mp4", done
-
-
-@pytest.fixture(scope="session")
-def short_clip(tmp_path_factory) -> Path:
-    """Half a second of the bundled clip, for tests that need a driver but not its length."""
-    path = tmp_path_factory.mktemp("clip") / "short.mp4"
-    frames = read_frames(CLIP)[20:32]
-    write_video(path, frames)
-    return path
+@cache
+def clip_frames() -> np.ndarray:
+    """All frames of the bundled clip, which nobody may write to."""
+    frames = read_frames(CLIP)
+    frames.setflags(write=False)
+    return frames
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = 25) -> None:
@@ -111,3 +147,23 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 25) -> None:
 def save_image(path: Path, image: np.ndarray) -> Path:
     cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 and image.shape[2] == 3 else image)
     return path
+
+
+def track(path: Path):
+    """The MotionTrack of a video."""
+    from portrait_anim.landmarks.following import track_video
+    from portrait_anim.media.reading import FrameReader
+
+    with FrameReader(path, max_side=640) as reader:
+        *_, result = track_video(reader, reader.fps, str(path))
+    return result
+
+
+def c2pa_reads(path: Path) -> dict:
+    """The manifest store of a file, as c2pa alone reads it."""
+    import c2pa
+
+    from portrait_anim.provenance.marks import OFFLINE
+
+    with c2pa.Context.from_dict(OFFLINE) as context, c2pa.Reader(path, context=context) as reader:
+        return {**json.loads(reader.json()), "validation_state": reader.get_validation_state()}

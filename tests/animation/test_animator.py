@@ -1,30 +1,15 @@
-"""The start: what is done at the same time, what is left out, and that errors do not depend on which was first."""
+"""The animator: what is done at the same time, what is left out, and that errors do not depend on which was first."""
 
-import gc
-import os
-import subprocess
 import sys
 import threading
 import time
-import weakref
 
-import numpy as np
 import pytest
-from conftest import ASTRONAUT, CLIP, write_video
+from support import ASTRONAUT, CLIP, PATIENCE, read_frames
 
-from portrait_anim import Animator, InputError
+from portrait_anim import Animator, InputError, UsageError
 from portrait_anim.animation import inputs as reading
-from portrait_anim.landmarks import following
-from portrait_anim.landmarks.tracking import quiet_stderr
-from portrait_anim.media import reading as video
-from portrait_anim.system.threads import no_garbage
-
-
-@pytest.fixture
-def faceless(tmp_path):
-    path = tmp_path / "grey.mp4"
-    write_video(path, np.full((5, 64, 64, 3), 90, np.uint8))
-    return path
+from portrait_anim.system import helper_process as module
 
 
 @pytest.mark.parametrize("seconds", [0, 8])
@@ -64,77 +49,6 @@ def test_networks_are_made_ready_once(tmp_path, short_clip, monkeypatch):
     assert len(calls) == 1
 
 
-def test_a_video_is_looked_into_once_until_it_changes(tmp_path, monkeypatch):
-    asked, describe = [], video.describe
-    monkeypatch.setattr(video, "describe", lambda path, output: (asked.append(path), describe(path, output))[1])
-    path = tmp_path / "a.mp4"
-    for size in (64, 96):
-        write_video(path, np.full((3, size, size, 3), size, np.uint8))
-        assert [video.probe(path).width, video.FrameReader(path).info.height] == [size, size]
-    assert len(asked) == 2
-    path.write_bytes(b"")
-    with pytest.raises(InputError, match="empty"):
-        video.probe(path)
-    path.unlink()
-    with pytest.raises(InputError, match="no such file"):
-        video.probe(path)
-
-
-def test_tracking_needs_no_matplotlib_and_leaves_it_to_others():
-    code = f"""
-import sys
-from portrait_anim.portrait.layers import matte
-from portrait_anim.portrait.portrait import load_photo
-from portrait_anim.landmarks.tracking import find_faces
-photo = load_photo({str(ASTRONAUT)!r})
-assert len(find_faces(photo)) == 1 and matte(photo).max() == 1
-assert not [name for name in sys.modules if name.startswith("matplotlib")]
-import matplotlib.pyplot as plt
-assert callable(plt.figure)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-
-
-def test_threads_of_libraries_are_as_before_after_a_run(tmp_path):
-    import cv2
-    import torch
-
-    state = lambda: (cv2.getNumThreads(), torch.get_num_threads(), sys.getswitchinterval())
-    before = state()
-    Animator().animate([ASTRONAUT], CLIP, tmp_path / "x.mp4", max_size=128, end=0.1)
-    assert state() == before
-
-
-def test_no_garbage_leaves_the_collector_as_it_was_and_nothing_to_it():
-    class Ring:
-        def __init__(self):
-            self.itself = self
-
-    with pytest.raises(ZeroDivisionError), no_garbage():
-        assert not gc.isenabled()
-        gone = weakref.ref(Ring())
-        assert gone()
-        raise ZeroDivisionError
-    assert gc.isenabled() and not gc.get_freeze_count()
-    gc.collect()
-    assert not gone()
-    gc.disable()
-    try:
-        with no_garbage():
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
-
-
-def test_nobody_is_recorded_for_a_portrait_that_cannot_be_read(tmp_path, monkeypatch):
-    (tmp_path / "bad.jpg").write_bytes(b"no photo")
-    monkeypatch.setattr(reading, "load_driver", lambda *given: pytest.fail("the camera was started"))
-    with pytest.raises(InputError, match="bad.jpg: not an image"):
-        Animator().animate([tmp_path / "bad.jpg"], "camera:0", tmp_path / "x.mp4", end=1)
-
-
 @pytest.mark.parametrize("driver", ["nod", CLIP])
 def test_stages_are_shown_one_after_the_other_and_to_their_ends(tmp_path, driver):
     steps = []
@@ -146,26 +60,57 @@ def test_stages_are_shown_one_after_the_other_and_to_their_ends(tmp_path, driver
         assert last.done == last.total
 
 
-def test_a_bad_portrait_does_not_wait_for_a_long_driver(tmp_path, monkeypatch):
-    (tmp_path / "bad.jpg").write_bytes(b"no photo")
-    tracked, add = [], following._Following.add
-    monkeypatch.setattr(following._Following, "add", lambda *given: (tracked.append(1), time.sleep(0.05), add(*given)))
-    with pytest.raises(InputError, match="bad.jpg: not an image"):
-        Animator().animate([tmp_path / "bad.jpg"], CLIP, tmp_path / "x.mp4")
-    assert len(tracked) < 100  # of 215
+def test_without_weights_it_is_the_warp_and_says_so(tmp_path, short_clip, monkeypatch):
+    from portrait_anim import Animator
+    from portrait_anim.networks import weights
+
+    monkeypatch.setattr(weights, "find_default", lambda: None)
+    result = Animator().animate([ASTRONAUT], short_clip, tmp_path / "warp.mp4", max_size=256)
+    assert any("No weights" in w for w in result.warnings)
+    assert len(read_frames(result.output)) == 12
 
 
-def test_two_threads_that_keep_stderr_quiet_leave_it_as_it_was():
-    before = os.fstat(2)
+def test_progress_reaches_the_end_of_every_stage(tmp_path, short_clip):
+    from portrait_anim import Animator
 
-    def quiet(seconds: float) -> None:
-        with quiet_stderr():
-            time.sleep(seconds)
+    steps = []
+    Animator().animate([ASTRONAUT], short_clip, tmp_path / "a.mp4", max_size=256, progress=steps.append)
+    assert list(dict.fromkeys(s.stage for s in steps)) == ["portrait", "driver", "frames"]
+    assert [(s.done, s.total) for s in steps if s.stage == "frames"][-1] == (12, 12)
 
-    threads = [threading.Thread(target=quiet, args=(seconds,)) for seconds in (0.1, 0.3, 0.2)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.02)
-    for thread in threads:
-        thread.join()
-    assert os.path.samestat(before, os.fstat(2))
+
+def test_threads_is_the_number_of_frames_made_at_the_same_time(tmp_path, short_clip, monkeypatch):
+
+    from portrait_anim.painting import compose
+
+    busy, most, lock, real = 0, [], threading.Lock(), compose.compose_frame
+
+    def counted(portrait, *rest):
+        nonlocal busy
+        if portrait.background == "still":  # the grey one that warms up is none of the frames
+            with lock:
+                busy += 1
+                most.append(busy)
+            if len(most) <= meet.parties:
+                meet.wait(PATIENCE)  # the first frames wait for one another: so many are made at the same time
+            with lock:
+                busy -= 1
+        return real(portrait, *rest)
+
+    monkeypatch.setattr(compose, "compose_frame", counted)
+    for threads in (1, 3):
+        most.clear()
+        meet = threading.Barrier(threads)
+        Animator(threads=threads).animate([ASTRONAUT], short_clip, tmp_path / f"{threads}.mp4", max_size=128)
+        assert max(most) == threads
+    assert (read_frames(tmp_path / "1.mp4") == read_frames(tmp_path / "3.mp4")).all()
+    with pytest.raises(UsageError, match="--threads"):
+        Animator(threads=0)
+
+
+def test_only_a_process_without_torch_reads_aside(monkeypatch):
+    assert not Animator._may_read_aside(CLIP)
+    monkeypatch.delitem(sys.modules, "torch")
+    assert Animator._may_read_aside(CLIP) and not Animator._may_read_aside("camera:0")
+    monkeypatch.setattr(sys, "executable", "/opt/blender/blender")
+    assert not module.is_possible()

@@ -5,14 +5,12 @@ import json
 import cv2
 import numpy as np
 import pytest
-from conftest import ASTRONAUT, CLIP, assert_refused, read_frames, run_animate, write_video
+from support import ASTRONAUT, CLIP, assert_refused, read_frames, run_animate, write_video
 
-from portrait_anim import Animator, OutputError, UsageError
+from portrait_anim import Animator
 from portrait_anim.animation.overlays import choose_frames, contact_sheet, draw_mesh
-from portrait_anim.batch.jobs import expand
 from portrait_anim.geometry.mesh import MEAN_FACE
 from portrait_anim.portrait.portrait import Portrait
-from portrait_anim.system.files import check_preview, preview_of
 
 
 @pytest.fixture(scope="module")
@@ -90,22 +88,6 @@ def test_a_preview_is_a_sheet_and_not_a_video(tmp_path):
     said = json.loads(skipped.stdout)
     assert skipped.returncode == 0 and said["skipped"] and said["output"] == str(tmp_path / "out.preview.png")
     assert before == (tmp_path / "out.preview.png").read_bytes()
-
-
-@pytest.mark.parametrize("name, sheet", [
-    ("x.mp4", "x.preview.png"), ("x.png", "x.preview.png"), ("x/", "x.preview.png"), ("x_%05d.png", "x_.preview.png")
-])  # fmt: skip
-def test_names_of_previews(tmp_path, name, sheet):
-    assert check_preview(f"{tmp_path}/{name}") == tmp_path / sheet == preview_of(f"{tmp_path}/{name}")
-    (tmp_path / sheet).touch()
-    with pytest.raises(OutputError, match=f"{sheet}: exists already"):
-        check_preview(f"{tmp_path}/{name}")
-
-
-def test_a_preview_without_a_name_is_refused():
-    for name in ("", "/", "."):
-        with pytest.raises(UsageError, match="no name for an output"):
-            expand(["a.jpg"], ["b.mp4"], name, options={"preview": True})
 
 
 def test_a_preview_with_comparison_of_a_pictures_folder(tmp_path, animator):

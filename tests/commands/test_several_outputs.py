@@ -1,106 +1,16 @@
-"""Several outputs in one run: names, shared work, failures, machine-readable output, stdout."""
+"""Several outputs in one run of the command: failures, machine-readable output, stdout."""
 
-import contextlib
 import json
-import os
-import re
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
-from conftest import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_frames, run_animate, write_video
+from support import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_frames, run_animate, write_video
 
-from portrait_anim import Animator, InputError, UsageError
-from portrait_anim.batch.jobs import Job, by_driver, expand, is_whole, run_jobs
+from portrait_anim.batch.jobs import is_whole
 
 FIELDS = set("images driver output frames fps size timings warnings skipped error exit_code".split())
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    """Two drivers of a few frames."""
-    folder = tmp_path_factory.mktemp("clips")
-    frames = read_frames(CLIP)
-    for name, first in (("one", 20), ("two", 100)):
-        write_video(folder / f"{name}.mp4", frames[first : first + 6])
-    return folder / "one.mp4", folder / "two.mp4"
-
-
-# ---------------------------------------------------------------- names
-
-
-@pytest.mark.parametrize(
-    "images, drivers, output, each, names",
-    [
-        (["a/me.jpg"], ["x.mp4"], None, False, ["me--x.mp4"]),
-        (["me.jpg", "too.jpg"], ["x.mp4"], None, False, ["me--x.mp4"]),
-        (["me.jpg", "you.jpg"], ["x.mp4"], None, True, ["me--x.mp4", "you--x.mp4"]),
-        (["me.jpg"], ["x.mp4", "y.mov"], "out/", False, ["out/me--x.mp4", "out/me--y.mp4"]),
-        (["me.jpg"], ["x.mp4"], "out/", True, ["out/me--x.mp4"]),
-        (["me.jpg"], ["x.mp4"], "frames/", False, ["frames/"]),
-        (["me.jpg"], ["x.mp4"], "{portrait}/{driver}-{number}.gif", False, ["me/x-1.gif"]),
-        (["me.jpg"], ["x.mp4"], "{{me}}{number}.gif", False, ["{me}1.gif"]),
-    ],
-)
-def test_names_of_outputs(images, drivers, output, each, names):
-    assert [job.output for job in expand(images, drivers, output, each)] == names
-
-
-@pytest.mark.parametrize(
-    "output, each, words",
-    [
-        ("{potrait}.mp4", True, ["{potrait}", "{portrait}"]),
-        ("{}.mp4", True, ["{}"]),
-        ("{portrait.mp4", True, ["braces"]),
-        ("one.mp4", True, ["one.mp4", "template", "folder"]),
-        ("{driver}.mp4", True, ["x.mp4", "twice", "{number}"]),
-    ],
-)
-def test_impossible_names(output, each, words):
-    with pytest.raises(UsageError) as refused:
-        expand(["me.jpg", "you.jpg"], ["x.mp4"], output, each)
-    assert all(word in str(refused.value) for word in words), refused.value
-
-
-def test_equal_names_of_different_folders_are_noticed():
-    with pytest.raises(UsageError, match="twice"):
-        expand(["a/me.jpg", "b/me.jpg"], ["x.mp4"], None, each=True)
-
-
-# ---------------------------------------------------------------- shared work
-
-
-def test_every_portrait_is_read_once_and_every_driver_tracked_once(tmp_path, clips, monkeypatch):
-    from portrait_anim.motion import drivers as module
-    from portrait_anim.portrait.portrait import Portrait
-
-    read, tracked = [], []
-    load, track = Portrait.load.__func__, module.track_video
-    monkeypatch.setattr(
-        Portrait, "load", classmethod(lambda cls, path, *rest: read.append(path) or load(cls, path, *rest))
-    )
-    monkeypatch.setattr(
-        module, "track_video", lambda frames, fps, name, *rest: tracked.append(name) or track(frames, fps, name, *rest)
-    )
-    jobs = expand([MONA_LISA, ASTRONAUT], clips, f"{tmp_path}/new/{{number}}.mp4", True, {"max_size": 128})
-    outcomes = list(run_jobs(jobs, Animator()))
-    assert [outcome.error for outcome in outcomes] == [None] * 4
-    assert len(read) == 2 and len(tracked) == 2
-    assert all(len(read_frames(tmp_path / f"new/{n}.mp4")) == 6 for n in range(1, 5))
-
-
-def test_many_drivers_go_in_blocks_and_none_is_left_out():
-    jobs = [Job((image,), driver, f"{image}{driver}") for image in "ab" for driver in "123456"]
-    groups = by_driver(jobs, 4)
-    assert [[job.output for job in group] for group in groups] == [
-        "a1 a2 a3 a4 b1 b2 b3 b4".split(),
-        "a5 a6 b5 b6".split(),
-    ]
-
-
-# ---------------------------------------------------------------- the command
 
 
 def test_one_bad_input_does_not_stop_the_rest_and_existing_ones_are_skipped(tmp_path, clips):
@@ -177,41 +87,8 @@ def test_stdout_gets_the_whole_file_and_nothing_else(tmp_path, clips, output, st
     assert b"Animating" in done.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
-@pytest.mark.parametrize("options", [["--json"], []])
-def test_what_goes_to_stdout_is_not_mixed_with_the_bars_of_a_terminal(tmp_path, options):
-    """stderr is a terminal; stdout a pipe, or the same terminal."""
-    terminal, theirs = os.openpty()
-    shown = []
-
-    def read() -> None:
-        with contextlib.suppress(OSError):  # what a terminal says at its end
-            while part := os.read(terminal, 1 << 16):
-                shown.append(part)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    command = [sys.executable, "-m", "portrait_anim", ASTRONAUT, "-d", "blink", "--end", "0.1", "-o", "x.mp4", *options]
-    environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
-    pipes = {"stdout": subprocess.PIPE if options else theirs, "stderr": theirs, "env": environment}
-    done = subprocess.run([*command, "--max-size", "128"], cwd=tmp_path, timeout=PATIENCE, **pipes)
-    os.close(theirs)
-    reader.join()
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(shown).decode())
-    assert done.returncode == 0 and "Animating" in text and "━" in text, text
-    if options:
-        assert json.loads(done.stdout)["frames"] == 2 and "{" not in text
-    else:
-        assert re.search(r"[\r\n]x\.mp4: 128x128, 2 frames", text), text
-
-
 def test_stdout_refuses_json_and_pictures(tmp_path, clips):
     assert_refused(run_animate(ASTRONAUT, "-d", clips[0], "-o", "-", "--json", cwd=tmp_path), 2, "--json")
     assert_refused(run_animate(ASTRONAUT, "-d", clips[0], "-o", "-.png", cwd=tmp_path), 2, "-.png")
     done = run_animate(ASTRONAUT, "-d", *clips[:1], "-d", clips[1], "-o", "-", cwd=tmp_path)
     assert_refused(done, 2, "-o -", "several")
-
-
-def test_library_errors_keep_their_kind(tmp_path, clips):
-    (outcome,) = run_jobs(expand(["no.jpg"], clips[:1], f"{tmp_path}/x.mp4"), Animator())
-    assert isinstance(outcome.error, InputError) and not list(tmp_path.iterdir())

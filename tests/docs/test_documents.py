@@ -21,17 +21,15 @@ import cv2
 import numpy as np
 import pytest
 import typer
-from conftest import ASTRONAUT, CLIP, MONA_LISA, read_frames, save_image, track, write_video
+from support import ASTRONAUT, CLIP, MONA_LISA, ROOT, read_frames, save_image, track, write_video
 
 from portrait_anim.commands import animate as cli
 from portrait_anim.commands import tools
 from portrait_anim.errors import PortraitAnimError
 
-ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 APPS = {"animate": cli.app, "portrait-anim": tools.app}
-sys.path.insert(0, str(ROOT / "docs"))
 
 
 def blocks(language: str, kind: str | None = None) -> list:

@@ -2,11 +2,10 @@
 
 import ast
 from functools import cache
-from pathlib import Path
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "messages.md"
 ERRORS = {"UsageError", "InputError", "OutputError", "PortraitAnimError"}
 GAP = "…"  # stands for what is filled in
@@ -60,7 +59,7 @@ def messages(source: str, warnings_only_of: bool = False) -> dict[str, str]:
 @cache
 def all_messages() -> dict[str, str]:
     found = {}
-    for path in sorted((ROOT / "portrait_anim").glob("*.py")):
+    for path in sorted((ROOT / "portrait_anim").rglob("*.py")):
         found |= messages(path.read_text(encoding="utf-8"), path.name == "checks.py")
     return {text.replace("\n", " "): kind for text, kind in found.items() if " " in text.strip(GAP)}
 

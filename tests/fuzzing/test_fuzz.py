@@ -2,12 +2,11 @@
 
 import sys
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 
 import fuzz
 import numpy as np
 import pytest
-from conftest import ASTRONAUT, CLIP, assert_refused, run_animate
+from support import ASTRONAUT, CLIP, assert_refused, run_animate
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bounds the memory as Linux does")
 CASES = {  # how many of each kind; the dear ones less
@@ -17,19 +16,16 @@ CASES = {  # how many of each kind; the dear ones less
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def media(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("media")
-    fuzz.make_media(folder)
-    return folder
+@pytest.fixture(scope="session")
+def media(made_once):
+    return made_once("media", fuzz.make_media)
 
 
-@pytest.fixture(scope="module")
-def workers(media):
-    both = [fuzz.Worker(media) for _ in range(2)]
-    yield both
-    for worker in both:
-        worker.close()
+@pytest.fixture(scope="session")
+def worker(media):
+    worker = fuzz.Worker(media)
+    yield worker
+    worker.close()
 
 
 def test_every_kind_is_run():
@@ -42,12 +38,8 @@ def test_media_are_there(media):
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_broken_and_hostile_inputs(workers, kind):
-    with ThreadPoolExecutor(2) as pool:
-        halves = [
-            pool.submit(lambda w=w, n=n: [w(kind, s) for s in range(n, CASES[kind], 2)]) for n, w in enumerate(workers)
-        ]
-        results = [result for half in halves for result in half.result()]
+def test_broken_and_hostile_inputs(worker, kind):
+    results = [worker(kind, seed) for seed in range(CASES[kind])]
     failed = [r for r in results if r["outcome"] == "FAILED"]
     assert not failed, "\n".join(
         f"python tests/fuzz.py --kind {kind} --seed {r['seed']} --runs 1: {r['said']}" for r in failed

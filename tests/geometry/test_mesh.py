@@ -1,28 +1,12 @@
-"""The head mesh, the warp and the composite: geometry that can be checked exactly."""
+"""The head mesh: its topology, its symmetry, and which triangle each pixel shows."""
 
 import numpy as np
 import pytest
-import torch
-from conftest import ASTRONAUT, MONA_LISA
+from reference import covered
 
 from portrait_anim.geometry import mesh
 from portrait_anim.geometry.mesh import EDGES, FLIP, LABELS, MEAN_FACE, RING, TRIANGLES, HeadMesh
-from portrait_anim.geometry.warp import CROP, View, Warper, condition
-from portrait_anim.networks.networks import Painting
-from portrait_anim.painting.compose import compose_frame, paint_box, window
-from portrait_anim.portrait.portrait import Portrait
-from portrait_anim.training import losses
-
-
-@pytest.fixture(scope="module")
-def portrait() -> Portrait:
-    return Portrait.load(MONA_LISA)
-
-
-def turned(landmarks: np.ndarray, yaw: float) -> np.ndarray:
-    rotation = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-    centre = landmarks.mean(0)
-    return (landmarks - centre) @ rotation.T + centre
+from portrait_anim.geometry.warp import CROP
 
 
 def test_the_topology_is_mediapipes():
@@ -55,20 +39,6 @@ def test_similarity_recovers_a_known_pose():
     assert scale == pytest.approx(3.0) and np.allclose(found, rotation) and np.allclose(shift, [5, 6, 7])
 
 
-def test_gaze_is_warped_the_iris_moves_as_a_disc_and_the_lids_stay():
-    own = Portrait.load(ASTRONAUT).views[0]  # she looks into the camera: her irises have room to both sides
-    for shift in (-1.5, 1.5):
-        aside = own.landmarks.copy()
-        aside[468:, 0] += shift
-        flow = Warper([own]).warp(aside).flows[0]
-        moved = lambda point: np.floor(point) + 0.5 - flow[int(point[1]), int(point[0])]
-        for iris in (468, 473):
-            for dx in (-1.0, 0.0, 1.0):
-                assert np.allclose(moved(aside[iris, :2] + (dx, 0)), (shift, 0), atol=0.4)
-        for lid in (33, 133, 362, 263):
-            assert np.linalg.norm(moved(aside[lid, :2])) < 0.8
-
-
 def test_no_triangle_of_the_eye_folds_when_it_looks_aside():
     def areas(landmarks: np.ndarray) -> np.ndarray:
         a, b, c = HeadMesh(landmarks).vertices[TRIANGLES[LABELS == mesh.EYE]].transpose(1, 2, 0)
@@ -79,28 +49,6 @@ def test_no_triangle_of_the_eye_folds_when_it_looks_aside():
         aside = ahead.copy()
         aside[468:, 0] += shift
         assert (areas(aside) * areas(ahead) > 0).all()
-
-
-def test_at_its_own_landmarks_the_warp_is_the_identity(portrait):
-    warp = portrait.warper().warp(portrait.views[0].landmarks)
-    x0, y0, x1, y1 = warp.frame
-    here = np.stack(np.meshgrid(np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5), -1)
-    assert np.abs(warp.flows[0] - here).max() < 1e-3
-    assert warp.weights[0].min() > 0.999  # and the canvas alone is used
-
-
-def test_a_moved_face_is_fetched_from_where_it_was():
-    """Landmarks scaled and shifted: inside the face the backward flow is exactly the inverse."""
-    landmarks = MEAN_FACE * 110 + [128, 100, 0]
-    view = View(np.zeros((CROP, CROP, 3), np.uint8), landmarks, np.ones((CROP, CROP), np.float32))
-    target = (landmarks - [128, 128, 0]) * [1.1, 1.1, 1.1] + [133, 125, 0]
-    warp = Warper([view]).warp(target)
-    inside = mesh.rasterise(HeadMesh(landmarks).posed(target), (0, 0, CROP, CROP))
-    inside = (inside >= 0) & (LABELS[inside] < RING)
-    y, x = np.nonzero(inside)
-    expected = (np.stack([x + 0.5, y + 0.5], 1) - [133, 125]) / 1.1 + 128
-    assert inside.sum() > 5000
-    assert np.abs(warp.flows[0][y, x] - expected).max() < 0.05
 
 
 def test_far_rings_stay_and_near_rings_follow():
@@ -120,72 +68,34 @@ def test_the_nearer_triangle_hides_the_farther():
     assert (LABELS[ids[ids >= 0]] < RING).sum() > 5000
 
 
-def test_turning_away_uses_the_mirrored_photo_only_where_it_sees_more(portrait):
-    """The Mona Lisa shows less of the cheek on the picture's left: turned towards us, its mirror image helps there."""
-    towards = portrait.warper().warp(turned(portrait.views[0].landmarks, -0.4))
-    away = portrait.warper().warp(turned(portrait.views[0].landmarks, 0.2))
-    assert towards.weights[1].max() > 0.5
-    assert away.weights[1].max() < 0.05
-    x = np.average(np.arange(towards.weights.shape[2]), weights=towards.weights[1].sum(0)) + towards.frame[0]
-    assert x < 128
+def test_every_pixel_has_the_nearest_triangle(frame):
+    portrait, target, warp, *_ = frame
+    vertices, (x0, y0, *_) = portrait.views[0].mesh.posed(target), warp.frame
+    expected, doubtful = np.full(warp.ids.shape, -1), np.zeros(warp.ids.shape, bool)
+    layer = np.where(mesh.LABELS >= mesh.RING, 1e4 * (1 + mesh.LABELS), 0)
+    for index in np.argsort(-(vertices[mesh.TRIANGLES, 2].mean(1) + layer)).tolist():
+        corners = (vertices[:, :2] - (x0 + 0.5, y0 + 0.5))[mesh.TRIANGLES[index]]
+        part, inside, unsure = covered(corners, warp.ids.shape)
+        expected[part][inside] = index
+        doubtful[part] |= unsure
+    assert (warp.ids == expected)[~doubtful].all() and doubtful.mean() < 1e-3
 
 
-def test_the_two_composites_agree(portrait):
-    """Training composes in torch, the command in numpy: the same numbers must come out."""
-    target = turned(portrait.views[0].landmarks, -0.2)
-    warp = portrait.warper().warp(target)
-    x = condition(warp, portrait.views, portrait.plate, target)
-    rng = np.random.default_rng(0)
-    mask = rng.uniform(0, 1, (CROP, CROP)).astype(np.float32)
-    flow = rng.normal(0, 2, (CROP, CROP, 2)).astype(np.float32)
-    delta = rng.normal(0, 0.1, (CROP, CROP, 3)).astype(np.float32)
-    channels_first = lambda a: torch.from_numpy(np.ascontiguousarray(np.moveaxis(a, -1, 0)))
-    crop = np.s_[-warp.frame[1] : CROP - warp.frame[1], -warp.frame[0] : CROP - warp.frame[0]]
-    batch = {
-        "x": channels_first(x)[None, None],
-        "plate": channels_first(portrait.plate)[None, None],
-        "flows": torch.stack([channels_first(f[crop]) for f in warp.flows])[None, :, None],
-        "weights": torch.stack([torch.from_numpy(w[crop].copy())[None] for w in warp.weights])[None, :, None],
-        "photos": torch.stack([channels_first(v.image) for v in portrait.views])[None],
-    }
-    painting = Painting(torch.from_numpy(mask)[None, None], channels_first(flow)[None], channels_first(delta)[None])
-    expected = losses.compose(batch, painting).image[0].permute(1, 2, 0).numpy()
-    refined, added = paint_box(warp, portrait.views, portrait.plate, x, Painting(mask, flow, delta))
-    inside = window() > 0.999
-    difference = np.abs(refined + added - np.clip(expected, -1, 1))[inside]
-    assert difference.mean() < 0.01 and np.quantile(difference, 0.99) < 0.05  # remap rounds positions to 1/32 px
-
-
-def test_a_painting_that_changes_nothing_is_the_warp(portrait):
-    target = turned(portrait.views[0].landmarks, 0.1)
-    nothing = Painting(
-        np.full((CROP, CROP), 0.7, np.float32),
-        np.zeros((CROP, CROP, 2), np.float32),
-        np.zeros((CROP, CROP, 3), np.float32),
+def test_affine_maps_bring_each_triangle_to_its_source(frame):
+    portrait, target, *_ = frame
+    vertices, source = portrait.views[0].mesh.posed(target), portrait.views[1].mesh.vertices
+    maps, area = mesh.triangle_maps(vertices, source)
+    double = lambda v: np.cross(v[:, 1, :2] - v[:, 0, :2], v[:, 2, :2] - v[:, 0, :2])
+    of = vertices[mesh.TRIANGLES], source[mesh.TRIANGLES]
+    slim = np.abs(double(of[0])) < 0.02
+    m = np.where(slim[:, None], 0, maps[:-1])[:, None].astype(float)
+    moved = np.stack(
+        [(m[..., :2] * of[0][..., :2]).sum(-1) + m[..., 4], (m[..., 2:4] * of[0][..., :2]).sum(-1) + m[..., 5]], -1
     )
-    frames = []
-    for painting in (None, nothing):
-        warp = portrait.warper().warp(target)
-        x = condition(warp, portrait.views, portrait.plate, target)
-        refined, added = paint_box(warp, portrait.views, portrait.plate, x, painting)
-        frames.append(compose_frame(portrait, warp, refined, added).astype(int))
-    assert np.abs(frames[0] - frames[1]).max() <= 1
-
-
-def test_the_background_stands_still_or_moves_as_asked():
-    """Behind a turned head the background keeps its place, unless --background warp."""
-    made = {}
-    for background in ("still", "warp"):
-        portrait = Portrait.load(ASTRONAUT, background=background)
-        landmarks = portrait.views[0].landmarks
-        nothing = np.zeros((CROP, CROP, 3), np.float32)
-        frame = compose_frame(portrait, portrait.warper().warp(landmarks + [12, 0, 0]), nothing, nothing)
-        made[background] = np.abs(frame.astype(int) - portrait.photo).mean(-1)
-        person = portrait.region.rgba[..., 3] > 0
-    x0, y0, x1, y1 = portrait.region.box
-    behind = Portrait.load(ASTRONAUT).region.rgba[..., 3] == 0
-    import cv2
-
-    behind = cv2.erode(behind.astype(np.uint8), np.ones((61, 61))) > 0  # far from where the head moves to
-    still, moved = (made[b][y0:y1, x0:x1][behind].mean() for b in ("still", "warp"))
-    assert person.all() and still < 0.1 < moved
+    wide = np.abs(double(of[0])) > 1
+    assert wide.sum() > 800 and np.abs(moved - of[1][..., :2])[wide].max() < 1e-3  # px
+    assert np.allclose(area[~slim], (double(of[1]) / np.where(slim, 1, double(of[0])))[~slim])
+    flat = vertices * (1, 0, 1)
+    maps, area = mesh.triangle_maps(flat, source)
+    middle = source[mesh.TRIANGLES, :2].mean(1)
+    assert (maps[:-1, :4] == 0).all() and np.allclose(maps[:-1, 4:], middle, atol=1e-3) and (area == 1).all()

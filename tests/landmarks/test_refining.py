@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 import pytest
-from conftest import ASTRONAUT, MONA_LISA
 from PIL import Image
+from support import ASTRONAUT, MONA_LISA
 
 from portrait_anim.geometry.mesh import OUTER_LIPS, mirrored_landmarks
 from portrait_anim.landmarks.refining import Refiner

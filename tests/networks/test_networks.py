@@ -1,17 +1,15 @@
 """The networks compute what the prototype computed, cost what they promise, and start as the plain warp."""
 
-import importlib.util
 import json
 import math
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 import torch
+from reference import fill, wave
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from portrait_anim.errors import UsageError
 from portrait_anim.networks.networks import (
     Discriminator,
     Embedder,
@@ -27,21 +25,6 @@ TINY = replace(OURS, widths=(8, 12, 16), embedding=10, middle=2, last=2, embedde
 TINY = replace(TINY, critic_widths=(8, 12), local_widths=(6, 8), embedder_slope=0.0)
 
 
-def wave(*shape, phase=0.0):
-    """Numbers that no library's random generator can change."""
-    ramp = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
-    return torch.sin(ramp * 0.37 + phase).float()
-
-
-def fill(network):
-    """Each parameter a wave of its own, large enough that all of them matter."""
-    state = network.state_dict()
-    for i, key in enumerate(sorted(state)):
-        value = state[key]
-        value.copy_(wave(*value.shape, phase=i) * (0.3 if value.dim() < 2 else 0.6 / value[0].numel() ** 0.5))
-    return network.eval()
-
-
 def millions(network):
     return sum(p.numel() for p in network.parameters()) / 1e6
 
@@ -55,9 +38,6 @@ def gmac(function, *inputs):
 def meta(*shape):
     """Shapes without memory or arithmetic: a network moved there tells its cost for nothing."""
     return torch.zeros(*shape, device="meta")
-
-
-# -------------------------------------------------------------------------------------------------- our model
 
 
 @torch.no_grad()
@@ -101,35 +81,6 @@ def test_a_new_generator_neither_silences_nor_drowns_its_last_layer():
     g.out.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     g(torch.rand(2, OURS.in_channels, 80, 80) * 2 - 1, g.projection(torch.randn(2, OURS.embedding)))
     assert 0.1 < seen[0].std() < 0.4
-
-
-def load_script(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent.parent / f"scripts/{name}.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
-
-
-@torch.no_grad()
-def test_weights_are_averaged_value_by_value():
-    one, two, three = (Embedder(TINY) for _ in range(3))
-    means = {k: (v + two.state_dict()[k] + three.state_dict()[k]) / 3 for k, v in one.state_dict().items()}
-    assert any((means[k] - v).abs().max() > 1e-3 for k, v in one.state_dict().items())
-    load_script("average_weights").set_to_mean(one, [two, three])
-    assert all(torch.allclose(v, means[k], atol=1e-6) for k, v in one.state_dict().items())
-
-
-@torch.no_grad()
-def test_a_block_that_adds_nothing_can_be_taken_out():
-    script = load_script("make_shallower")
-    generator, e, x = fill(Generator(TINY)), wave(1, 10), wave(1, 13, 32, 32)
-    generator.middle[0].conv2.weight.zero_(), generator.middle[0].conv2.bias.zero_()
-    less = script.shallower(generator, middle=[1], last=[1, 0])
-    assert len(less.middle) == 1 and len(less.last) == 2
-    for made, expected in zip(less(x, less.projection(e)), generator(x, generator.projection(e))):
-        assert torch.allclose(made, expected, atol=1e-6)
-    with pytest.raises(UsageError, match="--last 2: there are 2 such blocks, counted from 0"):
-        script.shallower(generator, middle=[0], last=[2])
 
 
 @torch.no_grad()
@@ -199,9 +150,6 @@ def test_bf16_is_close_to_fp32():
     assert (full.mask - half.mask).abs().mean() < 0.005 and (full.flow - half.flow).abs().mean() < 0.1
 
 
-# -------------------------------------------------------------------------------------------- discriminator
-
-
 @pytest.mark.parametrize("side", [96, 128])
 def test_discriminator_scores(side):
     critic = Discriminator(TINY, n_videos=3)
@@ -250,9 +198,6 @@ def test_all_of_the_discriminator_has_spectral_norm(config):
     assert layers and all(hasattr(layer, "parametrizations") for layer in layers)
 
 
-# ------------------------------------------------------------------------------------------ the paper's model
-
-
 @torch.no_grad()
 def test_papers_size_and_cost():
     generator, embedder, critic = (part(PAPER).to("meta") for part in (Generator, Embedder, Discriminator))
@@ -279,9 +224,6 @@ def test_papers_networks_run():
     score.sum().backward()
     for network in (generator, embedder):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-
-
-# ------------------------------------------------------------------------------------------------- the config
 
 
 @pytest.mark.parametrize("config", [OURS, PAPER, TINY], ids=["ours", "paper", "tiny"])

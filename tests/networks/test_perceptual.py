@@ -51,7 +51,16 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-# ---- against the originals
+def vgg(stages: tuple[int, ...]) -> nn.Sequential:
+    """A VGG of random weights laid out as torchvision's `features`."""
+    torch.manual_seed(0)
+    layers, channels = [], 3
+    for width, count in zip((64, 128, 256, 512, 512), stages, strict=True):
+        for _ in range(count):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers += [nn.MaxPool2d(2)]
+    return nn.Sequential(*layers).requires_grad_(False)
 
 
 @needs_train
@@ -84,9 +93,6 @@ def test_the_first_convolution_is_dlibs_with_stride_2(face_net, size):
     out = F.conv2d(pixels, conv[:-32].view(32, 3, 7, 7), conv[-32:], stride=2)
     expected = F.relu(out * scale[:, None, None] + shift[:, None, None])
     torch.testing.assert_close(face_net.features(x)[0], expected, atol=2e-5, rtol=1e-4)
-
-
-# ---- as a loss
 
 
 @needs_train
@@ -151,9 +157,6 @@ def test_only_the_first_argument_of_feature_distance_gets_a_gradient():
     torch.testing.assert_close(a.grad, (a - b).sign().detach() / 200 / (b.abs().mean().item() + 1e-3))
 
 
-# ---- identity
-
-
 @pytest.mark.parametrize("scale", [0.4, 1.0, 7.3])
 def test_face_chip_puts_the_landmarks_where_dlib_wants_them(scale):
     turn, shift = scale * np.exp(0.4j), 60 + 40j
@@ -188,9 +191,6 @@ def test_centred_cosine():
     torch.testing.assert_close(centred_cosine(a, b, mean), torch.tensor([-1.0, 1.0]))
 
 
-# ---- what the user lacks
-
-
 @pytest.mark.parametrize("network_class", [FaceNet, ImageNetFeatures])
 def test_a_missing_package_names_the_extra(monkeypatch, network_class):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -207,21 +207,6 @@ def test_a_cut_file_is_refused(monkeypatch, tmp_path, keep):
     monkeypatch.setattr(perceptual, "_package_file", lambda *_: cut)
     with pytest.raises(InputError, match=r"cut\.dat is damaged"):
         FaceNet()
-
-
-# ---- VGG from a file
-
-
-def vgg(stages: tuple[int, ...]) -> nn.Sequential:
-    """A VGG of random weights laid out as torchvision's `features`."""
-    torch.manual_seed(0)
-    layers, channels = [], 3
-    for width, count in zip((64, 128, 256, 512, 512), stages, strict=True):
-        for _ in range(count):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-        layers += [nn.MaxPool2d(2)]
-    return nn.Sequential(*layers).requires_grad_(False)
 
 
 @pytest.mark.parametrize(

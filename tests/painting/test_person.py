@@ -6,15 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import ASTRONAUT, CLIP, MONA_LISA, assert_refused, read_frames, run_animate
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_finetune import tiny as tiny  # a fixture
+from support import ASTRONAUT, CLIP, MONA_LISA, assert_refused, read_frames, run_animate
 
 from portrait_anim import Animator
-from portrait_anim.batch.jobs import expand
-from portrait_anim.batch.run import read_jobs
-from portrait_anim.errors import InputError, UsageError
+from portrait_anim.errors import InputError
 from portrait_anim.networks import weights
 from portrait_anim.painting import person as person_file
 from portrait_anim.painting.painter import Painter
@@ -36,6 +33,15 @@ def saved(painter, tiny, tmp_path_factory):
     path = tmp_path_factory.mktemp("person") / "mona.safetensors"
     Person(person.portraits, painter.with_generator(generator), person.psi, tuned=True).save(path)
     return path
+
+
+def refusal(path, painter):
+    with pytest.raises(InputError) as caught:
+        Person.load(path, painter)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and message.endswith(".") and "\n" not in message
+    assert re.search(r"; (save |use |give |get )", message), "says nothing of what to do"
+    return message
 
 
 def test_what_is_saved_is_loaded(saved, painter):
@@ -64,9 +70,6 @@ def test_a_tuned_person_gives_the_same_video_from_its_file(tiny, tmp_path, monke
     assert not (tmp_path / "c.mp4").exists()
 
 
-# ------------------------------------------------------------------------------------------- wrong use
-
-
 def test_wrong_use_is_refused(saved, tmp_path):
     given = ("--person", saved, "-d", CLIP)
     for extra, code, word in (
@@ -89,18 +92,6 @@ def test_places_that_cannot_be_written_are_refused_first(tmp_path):
         assert_refused(run_animate(MONA_LISA, "-d", CLIP, "--save-person", name, cwd=tmp_path), code, word)
     assert (tmp_path / "old.safetensors").read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == 1
-
-
-# ------------------------------------------------------------------------------------------- broken files
-
-
-def refusal(path, painter):
-    with pytest.raises(InputError) as caught:
-        Person.load(path, painter)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ") and message.endswith(".") and "\n" not in message
-    assert re.search(r"; (save |use |give |get )", message), "says nothing of what to do"
-    return message
 
 
 @pytest.mark.parametrize("cut", [0, 5, 1000, -1])
@@ -169,16 +160,3 @@ def test_weights_are_no_person_and_persons_no_weights(tiny, saved, painter):
     assert "is a weights file" in refusal(tiny, painter)
     with pytest.raises(InputError, match="holds no portrait-anim model"):
         weights.load(saved)
-
-
-def test_jobs_may_name_a_person_instead_of_photos(tmp_path):
-    (tmp_path / "jobs.csv").write_text("images,person,driver\n,anna.safetensors,a.mp4\nbob.jpg,,a.mp4\n")
-    jobs = read_jobs(tmp_path / "jobs.csv", str(tmp_path))
-    assert [job.images for job in jobs] == [(), ("bob.jpg",)]
-    assert [job.output for job in jobs] == [str(tmp_path / name) for name in ("anna--a.mp4", "bob--a.mp4")]
-    assert jobs[0].options["person"] == "anna.safetensors"
-    (tmp_path / "jobs.csv").write_text("images,person,driver\n,,a.mp4\n")
-    with pytest.raises(InputError, match="images is missing"):
-        read_jobs(tmp_path / "jobs.csv")
-    with pytest.raises(UsageError, match="one output"):
-        expand(["anna.jpg"], ["a.mp4", "b.mp4"], options={"save_person": "anna.safetensors"})

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from conftest import ASTRONAUT, CLIP, read_frames, run_animate, save_image
+from support import ASTRONAUT, CLIP, read_frames, run_animate, save_image
 
 from portrait_anim.geometry.mesh import OUTER_LIPS
 from portrait_anim.geometry.warp import condition

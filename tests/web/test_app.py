@@ -1,74 +1,18 @@
-"""The web page: its API as a browser uses it, what it refuses, and the page itself in a real Chromium."""
+"""The web page's API as a browser uses it, what it refuses, and the command that serves it."""
 
-import importlib.util
-import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import CLIP, MONA_LISA, PATIENCE, start_python, until
 from fastapi.testclient import TestClient
+from serving import send, start_server, wait_for
+from support import MONA_LISA, PATIENCE
 
-from portrait_anim.animation.animator import Animator
 from portrait_anim.media.reading import probe
 from portrait_anim.web import app as web
-from portrait_anim.web import queue
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def jobs():
-    made = queue.Jobs(Animator())
-    yield made
-    made.close()
-    assert not Path(made._folder.name).exists()
-
-
-@pytest.fixture
-def client(jobs):
-    return TestClient(web.make_app(jobs, max_upload=3), base_url="http://127.0.0.1:8420")
-
-
-@pytest.fixture
-def held(monkeypatch):
-    """Jobs whose animator runs until it is cancelled, as a very long clip would."""
-
-    class Endless(Animator):
-        def animate(self, images, driver, output, *, progress, **options):
-            for done in range(100_000):
-                time.sleep(0.01)
-                progress(queue.Progress("frames", done, None))
-
-    made = queue.Jobs(Endless())
-    yield made
-    made.close()
-    assert not Path(made._folder.name).exists()
-
-
-def send(client, portrait: Path = MONA_LISA, clip: Path | None = None, headers=None, **options):
-    files = {"portrait": (portrait.name, portrait.read_bytes())}
-    if clip:
-        files["clip"] = (clip.name, clip.read_bytes())
-    return client.post("/jobs", files=files, data=options, headers=headers)
-
-
-def wait_for(client, id: str, *states: str) -> dict:
-    """What the server says of a job when it is in one of these states."""
-    said = {}
-
-    def arrived() -> bool:
-        said.update(client.get(f"/jobs/{id}").json())
-        return said["state"] in states
-
-    until(arrived)
-    return said
 
 
 def test_from_upload_to_download(client, jobs, short_clip, tmp_path):
@@ -158,64 +102,6 @@ def test_too_large_uploads_are_refused_unread(client, tmp_path):
     assert client.post("/jobs", content=iter([b"x"])).status_code == 411
 
 
-def test_queue_is_bounded_and_jobs_can_be_cancelled(held):
-    client = TestClient(web.make_app(held), base_url="http://localhost")
-    ids = [send(client, driver="talk").json()["id"]]
-    wait_for(client, ids[0], "running")
-    ids += [send(client, driver="talk").json()["id"] for _ in range(queue.MAX_WAITING)]
-    assert len(set(ids)) == len(ids) and min(map(len, ids)) >= 20
-    full = send(client, driver="talk")
-    assert full.status_code == 503 and "4 jobs are waiting" in full.json()["error"]
-    assert len(list(Path(held._folder.name).iterdir())) == len(ids)
-    assert client.get(f"/jobs/{ids[3]}").json()["position"] == 3
-    assert client.delete(f"/jobs/{ids[2]}").status_code == 204  # one that waits
-    assert client.get(f"/jobs/{ids[3]}").json()["position"] == 2
-    assert client.delete(f"/jobs/{ids[0]}").status_code == 204  # the one that runs
-    wait_for(client, ids[1], "running")
-    assert client.get(f"/jobs/{ids[0]}").status_code == 404
-    assert len(list(Path(held._folder.name).iterdir())) == 3
-
-
-def test_abandoned_jobs_end_and_old_videos_go(held, monkeypatch):
-    client = TestClient(web.make_app(held), base_url="http://localhost")
-    running, waiting = (held.get(send(client, driver="talk").json()["id"]) for _ in range(2))
-    wait_for(client, running.id, "running")
-    waiting.seen -= queue.ABANDONED_SECONDS
-    running.seen -= queue.ABANDONED_SECONDS
-    until(lambda: running.state == "cancelled" and not waiting.folder.exists())
-    running.changed -= queue.KEEP_SECONDS
-    with held._changed:
-        held._changed.notify()
-    until(lambda: not running.folder.exists())
-
-
-def test_page_loads_nothing_from_elsewhere(client):
-    page = client.get("/")
-    policy = page.headers["content-security-policy"]
-    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
-    nonce = policy.split("'nonce-")[1].split("'")[0]
-    assert page.text.count(f'nonce="{nonce}"') == 2 and "{{nonce}}" not in page.text
-    addresses = re.findall(r"https?://[^'\"]+|(?:src|href)=\"(?!data:)[^\"]+|url\([^)]+", page.text)
-    assert set(addresses) == {"http://www.w3.org/2000/svg"}
-
-
-# ---------------------------------------------------------------- the command
-
-
-def start_server(*arguments, cwd) -> tuple[subprocess.Popen, str]:
-    command = ["-m", "portrait_anim.commands.tools", "serve", "--port", "0", *arguments]
-    process = start_python(*command, cwd=cwd, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": cwd})
-    return process, process.stdout.readline().split()[0]
-
-
-@pytest.fixture
-def server(tmp_path):
-    process, address = start_server(cwd=str(tmp_path))
-    yield address, process
-    process.kill()
-    process.communicate()
-
-
 def test_command_stops_cleanly_amid_a_job(server, tmp_path):
     import httpx
 
@@ -250,67 +136,3 @@ def test_open_host_is_warned_of(tmp_path):
     process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 0 and "warning: everybody who can reach 0.0.0.0" in err and "password" in err, err
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="the package playwright is not installed")
-def test_page_in_chromium(server, short_clip, tmp_path):
-    from playwright.sync_api import sync_playwright
-
-    address, _ = server
-    notes = tmp_path / "notes.jpg"
-    notes.write_text("no picture")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})  # a phone
-        page.set_default_timeout(PATIENCE * 1000)
-        problems, asked = [], []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
-        page.get_by_text("your own clip").wait_for()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out
-        animate = page.get_by_role("button", name="Animate")
-        assert animate.is_disabled() and page.get_by_text("Choose a portrait first.").is_visible()
-
-        page.get_by_label("Drop a photo or painting").set_input_files(notes)  # found by its label, as a reader does
-        animate.click()
-        page.get_by_role("alert").get_by_text("notes.jpg: not an image").wait_for()
-        page.get_by_role("button", name="Back").click()
-
-        page.locator("#portrait").set_input_files(MONA_LISA)
-        page.get_by_text("your own clip").click()
-        page.locator("#clip").set_input_files(short_clip)
-        page.get_by_text("Options").click()
-        page.get_by_label("Longer side").select_option("640")
-        page.locator("#start").focus()
-        page.keyboard.press("Enter")
-        page.get_by_role("button", name="Cancel").wait_for()
-        page.get_by_role("link", name="Download").wait_for()
-        page.get_by_text("12 frames").wait_for()
-        video = page.locator("video#video")
-        plays = "v.readyState >= 2 ? done(true) : (v.onloadeddata = () => done(true), setTimeout(done, 300_000, false))"
-        assert video.evaluate(f"v => new Promise(done => {plays})")
-        assert video.evaluate("v => [v.videoWidth, v.videoHeight, v.error]") == [410, 640, None]
-        with page.expect_download() as download:
-            page.get_by_role("link", name="Download").click()
-        assert download.value.suggested_filename == "mona_lisa--short.mp4"
-        download.value.save_as(tmp_path / "down.mp4")
-        assert probe(tmp_path / "down.mp4").width == 410
-
-        page.reload()  # the job is found again
-        page.get_by_role("link", name="Download").wait_for()
-        page.get_by_role("button", name="Delete it").click()
-        page.get_by_text("The living portrait appears here.").wait_for()
-
-        page.locator("#portrait").set_input_files(MONA_LISA)  # a long one, cancelled
-        page.get_by_text("your own clip").click()
-        page.locator("#clip").set_input_files(CLIP)
-        animate.click()
-        page.locator("#stage-text", has_text="Animating").wait_for()
-        page.get_by_role("button", name="Cancel").click()
-        page.get_by_text("The living portrait appears here.").wait_for()
-        browser.close()
-    assert not problems
-    assert all(url.startswith((address, "blob:", "data:")) for url in asked), asked
