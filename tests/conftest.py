@@ -14,7 +14,7 @@ import pytest
 import torch  # what tests put in its place must be in this process: see Animator._may_read_aside
 from filelock import FileLock
 from reference import BOX
-from support import CLIP, MONA_LISA, clip_frames, run_animate_alone, run_tool, track, write_video
+from support import CLIP, MONA_LISA, clip_frames, portrait_of, run_animate_alone, run_tool, track, write_video
 
 from portrait_anim.geometry.warp import condition
 from portrait_anim.landmarks.following import MotionTrack
@@ -109,7 +109,7 @@ def clips(made_once) -> tuple[Path, Path]:
 @pytest.fixture(scope="session")
 def portrait() -> Portrait:
     """The Mona Lisa, which nobody may change."""
-    return Portrait.load(MONA_LISA)
+    return portrait_of(MONA_LISA)
 
 
 @pytest.fixture(scope="session")

@@ -32,13 +32,15 @@ class Prefork:
         theirs.close()
         self._socket = ours
 
-    def run(self, name: str, arguments: list[str], cwd, timeout: float) -> subprocess.CompletedProcess:
-        """name: a function of portrait_anim.__main__."""
+    def run(self, name: str, arguments: list[str], cwd, timeout: float, meet=None) -> subprocess.CompletedProcess:
+        """name: a function of portrait_anim.__main__. meet(number) is called while the process runs, with its number."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             asked = json.dumps([name, arguments, os.fspath(cwd), dict(os.environ)])
             socket.send_fds(self._socket, [b"."], [out.fileno(), err.fileno()])
             self._socket.sendall(asked.encode() + b"\n")
             number = self._answer()
+            if meet:
+                meet(number)
             late = not select.select([self._socket], [], [], timeout)[0]
             if late:
                 os.kill(number, signal.SIGKILL)

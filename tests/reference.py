@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from torch import nn
 
 from portrait_anim.geometry.mesh import MEAN_FACE
 
@@ -61,3 +62,15 @@ def fill(network):
         value = state[key]
         value.copy_(wave(*value.shape, phase=i) * (0.3 if value.dim() < 2 else 0.6 / value[0].numel() ** 0.5))
     return network.eval()
+
+
+def vgg(stages: tuple[int, ...]) -> nn.Sequential:
+    """A VGG of random weights laid out as torchvision's `features`."""
+    torch.manual_seed(0)
+    layers, channels = [], 3
+    for width, count in zip((64, 128, 256, 512, 512), stages, strict=True):
+        for _ in range(count):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers += [nn.MaxPool2d(2)]
+    return nn.Sequential(*layers).requires_grad_(False)

@@ -12,10 +12,17 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import c2pa
 import cv2
 import numpy as np
 import pytest
 from prefork import Prefork
+
+from portrait_anim.landmarks.following import track_video
+from portrait_anim.media.reading import FrameReader
+from portrait_anim.media.writing import VideoWriter
+from portrait_anim.portrait.portrait import Portrait
+from portrait_anim.provenance.marks import OFFLINE
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -122,8 +129,6 @@ def write_csv(path: Path, *rows: dict) -> Path:
 
 def read_frames(path: Path) -> np.ndarray:
     """All frames of a video, (T, H, W, 3) uint8 RGB."""
-    from portrait_anim.media.reading import FrameReader
-
     with FrameReader(path) as reader:
         return np.stack(list(reader))
 
@@ -137,8 +142,6 @@ def clip_frames() -> np.ndarray:
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = 25) -> None:
-    from portrait_anim.media.writing import VideoWriter
-
     with VideoWriter(path, frames.shape[2:0:-1], fps) as writer:
         for frame in frames:
             writer.write(frame)
@@ -151,19 +154,18 @@ def save_image(path: Path, image: np.ndarray) -> Path:
 
 def track(path: Path):
     """The MotionTrack of a video."""
-    from portrait_anim.landmarks.following import track_video
-    from portrait_anim.media.reading import FrameReader
-
     with FrameReader(path, max_side=640) as reader:
         *_, result = track_video(reader, reader.fps, str(path))
     return result
 
 
+@cache
+def portrait_of(path: Path) -> Portrait:
+    """The portrait that a photo gives, which nobody may change."""
+    return Portrait.load(path)
+
+
 def c2pa_reads(path: Path) -> dict:
     """The manifest store of a file, as c2pa alone reads it."""
-    import c2pa
-
-    from portrait_anim.provenance.marks import OFFLINE
-
     with c2pa.Context.from_dict(OFFLINE) as context, c2pa.Reader(path, context=context) as reader:
         return {**json.loads(reader.json()), "validation_state": reader.get_validation_state()}

@@ -9,6 +9,8 @@ from support import ASTRONAUT, CLIP, PATIENCE, read_frames
 
 from portrait_anim import Animator, InputError, UsageError
 from portrait_anim.animation import inputs as reading
+from portrait_anim.networks import weights
+from portrait_anim.painting import compose
 from portrait_anim.system import helper_process as module
 
 
@@ -61,9 +63,6 @@ def test_stages_are_shown_one_after_the_other_and_to_their_ends(tmp_path, driver
 
 
 def test_without_weights_it_is_the_warp_and_says_so(tmp_path, short_clip, monkeypatch):
-    from portrait_anim import Animator
-    from portrait_anim.networks import weights
-
     monkeypatch.setattr(weights, "find_default", lambda: None)
     result = Animator().animate([ASTRONAUT], short_clip, tmp_path / "warp.mp4", max_size=256)
     assert any("No weights" in w for w in result.warnings)
@@ -71,8 +70,6 @@ def test_without_weights_it_is_the_warp_and_says_so(tmp_path, short_clip, monkey
 
 
 def test_progress_reaches_the_end_of_every_stage(tmp_path, short_clip):
-    from portrait_anim import Animator
-
     steps = []
     Animator().animate([ASTRONAUT], short_clip, tmp_path / "a.mp4", max_size=256, progress=steps.append)
     assert list(dict.fromkeys(s.stage for s in steps)) == ["portrait", "driver", "frames"]
@@ -80,8 +77,6 @@ def test_progress_reaches_the_end_of_every_stage(tmp_path, short_clip):
 
 
 def test_threads_is_the_number_of_frames_made_at_the_same_time(tmp_path, short_clip, monkeypatch):
-
-    from portrait_anim.painting import compose
 
     busy, most, lock, real = 0, [], threading.Lock(), compose.compose_frame
 

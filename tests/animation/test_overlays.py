@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from support import ASTRONAUT, CLIP, assert_refused, read_frames, run_animate, write_video
+from support import ASTRONAUT, CLIP, assert_refused, clip_frames, read_frames, run_animate, write_video
 
 from portrait_anim import Animator
 from portrait_anim.animation.overlays import choose_frames, contact_sheet, draw_mesh
@@ -23,7 +23,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_compare_shows_portrait_driver_and_result_in_step(tmp_path, animator):
-    frames = read_frames(CLIP)[20:32].copy()
+    frames = clip_frames()[20:32].copy()
     for n, frame in enumerate(frames):  # a clock: a bright bar that moves on
         frame[:60] = 0
         frame[:60, 30 * n : 30 * n + 30] = 255

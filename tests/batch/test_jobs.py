@@ -5,6 +5,7 @@ from support import ASTRONAUT, MONA_LISA, read_frames
 
 from portrait_anim import Animator, InputError, UsageError
 from portrait_anim.batch.jobs import Job, by_driver, expand, run_jobs
+from portrait_anim.motion import drivers as module
 from portrait_anim.portrait.portrait import Portrait
 
 
@@ -47,8 +48,6 @@ def test_equal_names_of_different_folders_are_noticed():
 
 
 def test_every_portrait_is_read_once_and_every_driver_tracked_once(tmp_path, clips, monkeypatch):
-    from portrait_anim.motion import drivers as module
-
     read, tracked = [], []
     load, track = Portrait.load.__func__, module.track_video
     monkeypatch.setattr(

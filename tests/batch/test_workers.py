@@ -5,14 +5,15 @@ import multiprocessing
 import os
 import signal
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from support import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_frames, run_tool, until, write_csv
+from support import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_frames, run_tool_alone, until, write_csv
 
 from portrait_anim.batch.jobs import Job
 from portrait_anim.batch.run import run_batch
-from portrait_anim.batch.workers import _Queue
+from portrait_anim.batch.workers import WorkerLost, _Queue, distribute
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +67,6 @@ def test_a_job_whose_worker_is_killed_is_tried_again(tmp_path):
 
 
 def test_a_job_that_always_loses_its_worker_fails_alone():
-    from concurrent.futures import Future
-
-    from portrait_anim.batch.workers import WorkerLost, distribute
-
     class Doomed:
         def submit(self, job):
             future = Future()
@@ -96,11 +93,11 @@ def test_the_same_jobs_on_a_ray_cluster_of_two_machines(tmp_path, clip, ray_addr
     rows = [dict(images=image, driver=clip, max_size=128) for image in (ASTRONAUT, "bad.jpg", MONA_LISA)]
     write_csv(tmp_path / "jobs.csv", *rows)
     options = ["-o", "out/", "--ray", ray_address, "--threads", "1", "--workers", "3"]  # one waits for its place
-    done = run_tool("batch", "jobs.csv", *options, cwd=tmp_path)
+    done = run_tool_alone("batch", "jobs.csv", *options, cwd=tmp_path)
     assert done.returncode == 5, done.stderr
     assert "2 made, 0 were there already, 1 failed" in done.stdout, done.stderr
     assert len(read_frames(tmp_path / "out/mona_lisa--short.mp4")) == 6
-    done = run_tool("batch", "jobs.csv", *options, cwd=tmp_path)
+    done = run_tool_alone("batch", "jobs.csv", *options, cwd=tmp_path)
     assert "0 made, 2 were there already, 1 failed" in done.stdout, done.stderr
 
 
@@ -120,7 +117,7 @@ def test_a_job_whose_ray_worker_is_killed_is_tried_again(tmp_path, ray_address):
 
     murderer = threading.Thread(target=kill_when_busy)
     murderer.start()
-    done = run_tool("batch", "jobs.csv", "--ray", ray_address, "--threads", "1", cwd=tmp_path)
+    done = run_tool_alone("batch", "jobs.csv", "--ray", ray_address, "--threads", "1", cwd=tmp_path)
     murderer.join()
     assert len(killed) == 1
     assert done.returncode == 0 and "1 made" in done.stdout, done.stderr
@@ -130,5 +127,5 @@ def test_a_job_whose_ray_worker_is_killed_is_tried_again(tmp_path, ray_address):
 def test_no_cluster_at_the_address(tmp_path, clip):
     pytest.importorskip("ray")
     write_csv(tmp_path / "jobs.csv", dict(images=ASTRONAUT, driver=clip))
-    done = run_tool("batch", "jobs.csv", "--ray", "127.0.0.1:1", cwd=tmp_path, timeout=PATIENCE)
+    done = run_tool_alone("batch", "jobs.csv", "--ray", "127.0.0.1:1", cwd=tmp_path, timeout=PATIENCE)
     assert_refused(done, 3, "--ray 127.0.0.1:1")

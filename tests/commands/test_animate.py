@@ -5,15 +5,30 @@ import re
 import subprocess
 import sys
 from fractions import Fraction
+from subprocess import run
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
-from support import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, read_frames, run_animate, save_image, track, write_video
+from support import (
+    ASTRONAUT,
+    CLIP,
+    MONA_LISA,
+    PATIENCE,
+    clip_frames,
+    portrait_of,
+    read_frames,
+    run_animate,
+    run_animate_alone,
+    save_image,
+    track,
+    write_video,
+)
 
 from portrait_anim.geometry.mesh import MEAN_FACE, openness
 from portrait_anim.geometry.pose import estimate_poses
 from portrait_anim.media.reading import probe
-from portrait_anim.portrait.portrait import Portrait, load_photo
+from portrait_anim.portrait.portrait import load_photo
 
 
 def yaw(landmarks: np.ndarray) -> np.ndarray:
@@ -31,14 +46,14 @@ def test_output_has_rate_length_sound_and_size_of_its_sources(bundled):
     assert (made.width, made.height) == (742, 1154)  # the photo's own size, made even
     assert made.fps == driver.fps == Fraction(25)
     assert made.has_audio
-    assert len(read_frames(output)) == len(read_frames(CLIP))
+    assert len(read_frames(output)) == len(clip_frames())
     assert abs(made.duration - driver.duration) < 0.1
     assert re.fullmatch(r"mona_lisa--clip.mp4: 742x1154, 215 frames in [\d.]+ s \([\d.]+ frames/s\)\n", done.stdout)
     assert [p.name for p in output.parent.iterdir()] == [output.name]  # no temporary files stay
 
 
-def test_the_drivers_motion_arrives(bundled):
-    made, driver = track(bundled[0]), track(CLIP)
+def test_the_drivers_motion_arrives(bundled, driver):
+    made = track(bundled[0])
     assert made.found.mean() > 0.98
     mouth = correlation(openness(made.landmarks)[:, 0], openness(driver.landmarks)[:, 0])
     turn = correlation(yaw(made.landmarks), yaw(driver.landmarks))
@@ -47,7 +62,7 @@ def test_the_drivers_motion_arrives(bundled):
 
 
 def test_outside_the_moving_region_every_frame_is_the_photo(bundled):
-    portrait = Portrait.load(MONA_LISA)
+    portrait = portrait_of(MONA_LISA)
     x0, y0, x1, y1 = portrait.region.box
     frames = read_frames(bundled[0]).astype(np.int16)
     outside = np.ones(portrait.photo.shape[:2], bool)
@@ -59,7 +74,7 @@ def test_outside_the_moving_region_every_frame_is_the_photo(bundled):
 
 
 def test_a_still_driver_gives_a_still_portrait(tmp_path):
-    frames = read_frames(CLIP)
+    frames = clip_frames()
     write_video(tmp_path / "still.mp4", np.repeat(frames[:1], 30, 0))
     done = run_animate(MONA_LISA, "-d", "still.mp4", "-o", "out.mp4", "--max-size", "480", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -113,15 +128,12 @@ def test_no_strength_is_no_motion_and_absolute_differs_from_relative(tmp_path, s
 
 
 def test_quiet_says_nothing(tmp_path, short_clip):
-    done = run_animate(ASTRONAUT, "-d", short_clip, "-q", "--max-size", "256", cwd=tmp_path)
+    done = run_animate_alone(ASTRONAUT, "-d", short_clip, "-q", "--max-size", "256", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("end", [">&-", "2>&-", "> /dev/full", "| head -0", "2>&1 | head -1"])
 def test_a_deaf_reader_does_not_spoil_a_run(tmp_path, short_clip, end):
-    import subprocess
-    import sys
-
     animate = f"'{sys.executable}' -m portrait_anim '{ASTRONAUT}' -d '{short_clip}' -o x.mp4 --max-size 256"
     command = f"set -o pipefail; {animate} {end}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
@@ -130,10 +142,6 @@ def test_a_deaf_reader_does_not_spoil_a_run(tmp_path, short_clip, end):
 
 
 def test_a_truncated_driver_gives_what_it_holds_and_a_warning(tmp_path):
-    from subprocess import run
-
-    import imageio_ffmpeg
-
     ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
     # A stream format, whose frames can be read without the index that an MP4 has at its end.
     run([ffmpeg, "-v", "error", "-i", str(CLIP), "-c", "copy", str(tmp_path / "whole.mkv")], check=True)
@@ -146,7 +154,7 @@ def test_a_truncated_driver_gives_what_it_holds_and_a_warning(tmp_path):
 
 
 def test_a_face_that_leaves_is_bridged_and_reported(tmp_path):
-    frames = read_frames(CLIP)[:40].copy()
+    frames = clip_frames()[:40].copy()
     frames[15:25] = 60
     write_video(tmp_path / "gap.mp4", frames)
     done = run_animate(ASTRONAUT, "-d", "gap.mp4", "--max-size", "256", cwd=tmp_path)
@@ -183,9 +191,9 @@ def test_help_is_quick_grouped_and_shows_defaults(tmp_path):
 
     bare = [sys.executable, "-c", "import typer, rich.console"]  # what it cannot do without: half of it
     least = min(seconds(lambda: subprocess.run(bare, check=True)) for _ in range(3))
-    most = min(seconds(lambda: run_animate("--help", cwd=tmp_path)) for _ in range(3))
+    most = min(seconds(lambda: run_animate_alone("--help", cwd=tmp_path)) for _ in range(3))
     assert most < max(0.5, 4 * least), (most, least)
-    done = run_animate("--help", cwd=tmp_path)
+    done = run_animate_alone("--help", cwd=tmp_path)
     assert done.returncode == 0
     for word in (
         "Faces",

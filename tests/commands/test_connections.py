@@ -21,7 +21,8 @@ def _watch(event, args):
         if event not in ("socket.gethostname", "socket.__new__") or event == "socket.__new__" and args[1] != 1:
             if event.startswith("pickle."):
                 caller = sys._getframe(1)
-                own = os.path.join("portrait_anim", "aside.py")  # what two of our processes say to each other
+                # What two of our processes say to each other.
+                own = os.path.join("portrait_anim", "system", "helper_process.py")
                 event = "aside" if caller.f_code.co_filename.endswith(own) else "numba" if _in_numba(caller) else event
             _log.write(json.dumps([event, repr(args)[:300]]) + "\\n")
             if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):

@@ -12,13 +12,12 @@ from types import SimpleNamespace
 import pytest
 from support import ASTRONAUT, PATIENCE
 
+from portrait_anim import Progress
+from portrait_anim.commands import console
 from portrait_anim.commands.console import Display, duration
 
 
 def test_time_is_told_early_and_then_updated(capsys, monkeypatch):
-    from portrait_anim import Progress
-    from portrait_anim.commands import console
-
     now = [100.0]
     monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now[0]))
     display = Display(quiet=False, note=lambda: "cpu, bf16, 2 threads")

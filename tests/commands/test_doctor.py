@@ -4,6 +4,8 @@ import json
 
 from support import run_tool
 
+from portrait_anim.networks.weights import find_default
+
 
 def test_doctor_finds_everything_in_order_and_says_how_fast(tmp_path):
     done = run_tool("doctor", "--json", cwd=tmp_path)
@@ -15,8 +17,6 @@ def test_doctor_finds_everything_in_order_and_says_how_fast(tmp_path):
 
 
 def test_doctor_finds_damaged_weights(tmp_path):
-    from portrait_anim.networks.weights import find_default
-
     data = bytearray(find_default().read_bytes())
     data[-100] ^= 1
     (tmp_path / find_default().name).write_bytes(data)

@@ -19,7 +19,8 @@ def test_version(tmp_path, run):
 @pytest.mark.parametrize("module, words", [("portrait_anim", "--dri"), ("portrait_anim.commands.tools", "d")])
 def test_shell_completion(tmp_path, module, words):
     """What bash asks the command while one types."""
-    code = f"import sys; sys.argv = ['x']; from {module}{'.cli' * (module == 'portrait_anim')} import main; main()"
+    module += ".commands.animate" * (module == "portrait_anim")
+    code = f"import sys; sys.argv = ['x']; from {module} import main; main()"
     environment = {**os.environ, "_X_COMPLETE": "complete_bash", "COMP_WORDS": f"x {words}", "COMP_CWORD": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE

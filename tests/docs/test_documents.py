@@ -18,10 +18,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import cv2
+import make_options
+import make_pictures
 import numpy as np
 import pytest
 import typer
-from support import ASTRONAUT, CLIP, MONA_LISA, ROOT, read_frames, save_image, track, write_video
+from support import ASTRONAUT, MONA_LISA, ROOT, clip_frames, save_image, track, write_video
 
 from portrait_anim.commands import animate as cli
 from portrait_anim.commands import tools
@@ -72,7 +74,7 @@ def template(tmp_path_factory) -> Path:
         save_image(folder / name, couple)
     for name in ("me.jpg", "me-laughing.jpg", "photos/anna.jpg"):
         save_image(folder / name, me)
-    clip = [cv2.resize(frame, (240, 180)) for frame in read_frames(CLIP)[:65:5]]
+    clip = [cv2.resize(frame, (240, 180)) for frame in clip_frames()[:65:5]]
     for name in ("clip.mp4", "examples/clip.mp4"):
         write_video(folder / name, np.stack(clip), fps=5)  # 2.6 s
     return folder
@@ -199,8 +201,6 @@ def test_installation_is_there(block):
 
 
 def test_options_page_is_what_the_commands_say():
-    import make_options
-
     fresh = make_options.markdown()
     assert (ROOT / "docs" / "options.md").read_text("utf-8") == fresh, "stale: run python docs/make_options.py"
     assert "| `--driver TEXT`, `-d` |" in fresh and "## portrait-anim meta-train" in fresh
@@ -208,8 +208,6 @@ def test_options_page_is_what_the_commands_say():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_options_links_and_pictures_exist(document):
-    import make_options
-
     text = document.read_text("utf-8")
     known = {"--help", "--install-completion", "--head", "--native"}  # the last are Ray's and py-spy's
     for function in make_options.commands().values():
@@ -232,7 +230,7 @@ def test_options_links_and_pictures_exist(document):
 
 def test_every_module_is_placed():
     text = (ROOT / "docs" / "how-it-works.md").read_text("utf-8")
-    modules = {path.stem for path in (ROOT / "portrait_anim").glob("[!_]*.py")}
+    modules = {path.stem for path in (ROOT / "portrait_anim").rglob("[!_]*.py")}
     named = {name for row in re.findall(r"^\| (`\w+`[`\w, ]*) \|", text, re.MULTILINE) for name in row.split("`")[1::2]}
     assert named == modules
 
@@ -245,8 +243,6 @@ def test_pictures_are_small():
 
 @pytest.mark.slow
 def test_picture_of_the_way_can_be_made_again(short_clip):
-    import make_pictures
-
     picture = np.asarray(make_pictures.way(5, track(short_clip)))
     panel = lambda row, column: picture[row * 354 : row * 354 + 320, column * 328 : column * 328 + 320].astype(int)
     assert picture.shape == (708, 976, 3)

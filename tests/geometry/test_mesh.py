@@ -1,5 +1,6 @@
 """The head mesh: its topology, its symmetry, and which triangle each pixel shows."""
 
+import mediapipe.python.solutions.face_mesh_connections as connections
 import numpy as np
 import pytest
 from reference import covered
@@ -11,8 +12,6 @@ from portrait_anim.geometry.warp import CROP
 
 def test_the_topology_is_mediapipes():
     """The shipped file can be derived again: triangles are the cliques of MediaPipe's edges, contours its contours."""
-    import mediapipe.python.solutions.face_mesh_connections as connections
-
     after: dict[int, set[int]] = {}
     for a, b in connections.FACEMESH_TESSELATION:
         after.setdefault(a, set()).add(b)

@@ -3,17 +3,16 @@
 import cv2
 import numpy as np
 from reference import turned
-from support import ASTRONAUT, CLIP, track
+from support import ASTRONAUT, portrait_of
 
 from portrait_anim.geometry import mesh
 from portrait_anim.geometry.mesh import LABELS, MEAN_FACE, RING, HeadMesh
 from portrait_anim.geometry.warp import CROP, View, Warper
 from portrait_anim.motion.retarget import Retargeter
-from portrait_anim.portrait.portrait import Portrait
 
 
 def test_gaze_is_warped_the_iris_moves_as_a_disc_and_the_lids_stay():
-    own = Portrait.load(ASTRONAUT).views[0]  # she looks into the camera: her irises have room to both sides
+    own = portrait_of(ASTRONAUT).views[0]  # she looks into the camera: her irises have room to both sides
     for shift in (-1.5, 1.5):
         aside = own.landmarks.copy()
         aside[468:, 0] += shift
@@ -58,10 +57,10 @@ def test_turning_away_uses_the_mirrored_photo_only_where_it_sees_more(portrait):
     assert x < 128
 
 
-def test_no_pixel_of_a_face_is_read_from_far_beside_its_neighbours(frame):
+def test_no_pixel_of_a_face_is_read_from_far_beside_its_neighbours(frame, driver):
     """Slivers, seen at the nostrils, showed whatever was 100 px away."""
     portrait = frame[0]
-    targets = Retargeter(track(CLIP), portrait.views[0].landmarks)
+    targets = Retargeter(driver, portrait.views[0].landmarks)
     face = np.append(mesh.LABELS < mesh.RING, False)
     apart = 0
     for t in range(0, len(targets), 10):

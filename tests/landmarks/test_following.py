@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image
-from support import ASTRONAUT, CLIP, read_frames, write_video
+from support import ASTRONAUT, clip_frames, write_video
 
 from portrait_anim.errors import InputError
 from portrait_anim.geometry.mesh import MEAN_FACE
@@ -13,6 +13,7 @@ from portrait_anim.geometry.pose import estimate_poses
 from portrait_anim.landmarks.following import MotionTrack, fill_gaps, track_video
 from portrait_anim.motion.drivers import load_driver
 from portrait_anim.motion.retarget import Retargeter
+from portrait_anim.motion.timeline import Timeline
 
 
 def test_gaps_are_held_then_moved_to_what_returns():
@@ -37,14 +38,12 @@ def test_the_tracker_finds_every_frame_of_the_bundled_clip(driver):
 
 
 def test_a_cut_is_found_reported_and_eased_over(tmp_path):
-    frames = read_frames(CLIP)[:60].copy()
+    frames = clip_frames()[:60].copy()
     frames[30:] = np.roll(frames[30:, :, ::-1] // 2 + 110, frames.shape[2] // 6, 2)  # in another light and place
     write_video(tmp_path / "cut.mp4", frames)
     driver = load_driver(tmp_path / "cut.mp4")
     assert driver.track.cuts == (30,), driver.track.cuts
     assert any("cut at frame 30" in w for w in driver.warnings)
-    from portrait_anim.motion.timeline import Timeline
-
     portrait = MEAN_FACE * 120 + [128, 110, 0]
     targets = Retargeter(driver.track, portrait)
     shown = Timeline(targets, 25, driver.track.cuts)
@@ -66,9 +65,6 @@ def test_a_face_that_returns_elsewhere_is_found_again(tmp_path):
 
 
 def test_a_filmed_still_face_hardly_changes_its_size():
-    from portrait_anim.landmarks.following import track_video
-    from portrait_anim.motion.retarget import Retargeter
-
     rng = np.random.default_rng(0)
     image = np.asarray(Image.open(ASTRONAUT)).astype(float)
     noisy = [np.clip(image + rng.normal(0, 5, image.shape), 0, 255).astype(np.uint8) for _ in range(40)]

@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from support import ASTRONAUT, MONA_LISA
+from support import ASTRONAUT, MONA_LISA, portrait_of
 
 from portrait_anim.geometry.mesh import OUTER_LIPS, mirrored_landmarks
 from portrait_anim.landmarks.refining import Refiner
 from portrait_anim.landmarks.tracking import MediaPipeTracker
-from portrait_anim.portrait.portrait import Portrait, cut_square, head_square
+from portrait_anim.portrait.portrait import cut_square, head_square
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,7 @@ def seen(tracker: MediaPipeTracker, image: np.ndarray) -> np.ndarray:
 
 def head(path) -> np.ndarray:
     """The 256 px crop around a photo's head."""
-    portrait = Portrait.load(path)
-    return portrait.views[0].image
+    return portrait_of(path).views[0].image
 
 
 @pytest.mark.parametrize("path", [ASTRONAUT, MONA_LISA], ids=["photo", "painting"])
@@ -76,7 +75,7 @@ def test_of_two_faces_each_keeps_its_own(refiner):
 
 
 def test_a_loaded_photo_has_refined_landmarks(refiner):
-    portrait = Portrait.load(ASTRONAUT)
+    portrait = portrait_of(ASTRONAUT)
     centre, side = head_square(portrait.landmarks)
     crop = cut_square(portrait.photo, centre - side / 2, side, 256)
     again = refiner(crop, portrait.views[0].landmarks)

@@ -1,6 +1,7 @@
 """The trackers: which is asked, what they need, and what they leave as it was."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,6 @@ from portrait_anim.landmarks.tracking import FaceAlignmentTracker, quiet_stderr
 
 def test_face_alignment_without_its_networks_says_so(tmp_path, monkeypatch):
     """Its networks are never there in CI and the network is refused: one clear sentence."""
-    import socket
 
     def refuse(*_):
         raise OSError("no network in tests")

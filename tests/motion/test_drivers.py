@@ -2,16 +2,18 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from support import ASTRONAUT, CLIP, MONA_LISA, assert_refused, read_frames, run_animate
+from support import ASTRONAUT, CLIP, MONA_LISA, assert_refused, clip_frames, read_frames, run_animate
 
 from portrait_anim import Animator
 from portrait_anim.errors import UsageError
 from portrait_anim.geometry.mesh import MEAN_FACE
 from portrait_anim.geometry.pose import estimate_poses, euler_angles
 from portrait_anim.landmarks import tracking
+from portrait_anim.motion import drivers
 from portrait_anim.motion.drivers import kind_of, load_driver
 
 
@@ -54,11 +56,7 @@ def test_cameras_that_are_not_there(tmp_path):
 
 def test_a_camera_is_recorded_until_the_end(monkeypatch):
     """A capture that gives the clip's frames at an uneven pace, by a clock of its own, stands for the camera."""
-    import cv2
-
-    from portrait_anim.motion import drivers
-
-    frames, now = read_frames(CLIP)[::2], [100.0]
+    frames, now = clip_frames()[::2], [100.0]
 
     class Camera:
         def __init__(self, number):

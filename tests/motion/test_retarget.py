@@ -11,6 +11,7 @@ from portrait_anim.geometry.anatomy import _areas as areas
 from portrait_anim.geometry.mesh import INNER_LIPS, MEAN_FACE, openness
 from portrait_anim.geometry.pose import estimate_poses, euler_angles, from_euler
 from portrait_anim.landmarks.following import MotionTrack
+from portrait_anim.motion.builtin import make_motion
 from portrait_anim.motion.retarget import MotionOptions, Retargeter
 
 
@@ -160,8 +161,6 @@ def test_the_face_never_folds(driver, strength):
 
 def test_a_smile_survives_a_nod_and_closed_lips_of_a_clip_close_it(driver):
     """Built-in motions only say what changes; a talking driver's closed lips are closed on any face."""
-    from portrait_anim.motion.builtin import make_motion
-
     smiling = PORTRAIT.copy()
     smiling[[14, 87, 317, 88, 178, 402, 318]] += [0, 9, 0]  # the lower lip: teeth show
     nod = targets(make_motion("nod"), portrait=smiling)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from reference import vgg
 from safetensors.torch import save_file
-from torch import nn
 
 from portrait_anim.errors import InputError
 from portrait_anim.networks import perceptual
@@ -49,18 +49,6 @@ def pattern(size: int) -> torch.Tensor:
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def vgg(stages: tuple[int, ...]) -> nn.Sequential:
-    """A VGG of random weights laid out as torchvision's `features`."""
-    torch.manual_seed(0)
-    layers, channels = [], 3
-    for width, count in zip((64, 128, 256, 512, 512), stages, strict=True):
-        for _ in range(count):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-        layers += [nn.MaxPool2d(2)]
-    return nn.Sequential(*layers).requires_grad_(False)
 
 
 @needs_train

@@ -132,7 +132,7 @@ def test_default_is_found_in_checkout_and_wheel(layout, monkeypatch, tmp_path, g
     package = tmp_path / "portrait_anim"
     folder = tmp_path / "weights" if layout == "checkout" else package / "weights"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(weights, "__file__", str(package / "weights.py"))
+    monkeypatch.setattr(weights, "__file__", str(package / "networks" / "weights.py"))
     (folder / "other.safetensors").touch()
     assert weights.find_default() is None
     with pytest.raises(InputError, match="name a weights file"):

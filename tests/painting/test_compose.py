@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 from reference import BOX, bilinear, moved, turned
-from support import ASTRONAUT, MONA_LISA
+from support import ASTRONAUT, MONA_LISA, portrait_of
 
 from portrait_anim.geometry import mesh
 from portrait_anim.geometry.warp import CROP, UNSEEN, condition
@@ -67,9 +67,7 @@ def test_the_background_stands_still_or_moves_as_asked():
         made[background] = np.abs(frame.astype(int) - portrait.photo).mean(-1)
         person = portrait.region.rgba[..., 3] > 0
     x0, y0, x1, y1 = portrait.region.box
-    behind = Portrait.load(ASTRONAUT).region.rgba[..., 3] == 0
-    import cv2
-
+    behind = portrait_of(ASTRONAUT).region.rgba[..., 3] == 0
     behind = cv2.erode(behind.astype(np.uint8), np.ones((61, 61))) > 0  # far from where the head moves to
     still, moved = (made[b][y0:y1, x0:x1][behind].mean() for b in ("still", "warp"))
     assert person.all() and still < 0.1 < moved
@@ -153,9 +151,7 @@ def test_frame_is_that_of_plain_arithmetic(frame):
 
 def test_there_is_no_seam_around_the_moving_region():
     """Before the encoder: the region's border is exactly the photo, in a frame with a large turn."""
-    from portrait_anim.painting.compose import compose_frame
-
-    portrait = Portrait.load(MONA_LISA)
+    portrait = portrait_of(MONA_LISA)
     x0, y0, x1, y1 = portrait.region.box
     angle = 0.35
     turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])

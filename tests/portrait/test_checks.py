@@ -3,22 +3,22 @@
 import cv2
 import numpy as np
 import pytest
-from support import ASTRONAUT, CLIP, MONA_LISA, read_frames, save_image
+from support import ASTRONAUT, MONA_LISA, clip_frames, portrait_of, save_image
 
-from portrait_anim.geometry.mesh import MEAN_FACE
+from portrait_anim.geometry.mesh import LEFT_EYE, MEAN_FACE, RIGHT_EYE
 from portrait_anim.portrait.checks import portrait_warnings
 from portrait_anim.portrait.portrait import Portrait, load_photo
 
 
 @pytest.fixture(scope="module")
 def face():
-    portrait = Portrait.load(ASTRONAUT)
+    portrait = portrait_of(ASTRONAUT)
     return portrait.photo, portrait.landmarks
 
 
 @pytest.mark.parametrize("path", [MONA_LISA, ASTRONAUT])
 def test_good_portraits_get_no_warning(path):
-    portrait = Portrait.load(path)
+    portrait = portrait_of(path)
     assert portrait_warnings("x", portrait.photo, portrait.landmarks) == []
 
 
@@ -43,7 +43,7 @@ def test_light_contrast_and_size(tmp_path, face, change, word):
     "frame, word", [(0, None), (31, "mouth is wide open"), (92, "mouth is wide open"), (137, None)]
 )
 def test_frames_of_the_clip_as_portraits(tmp_path, frame, word):
-    save_image(tmp_path / "photo.png", read_frames(CLIP)[frame])
+    save_image(tmp_path / "photo.png", clip_frames()[frame])
     portrait = Portrait.load(tmp_path / "photo.png")
     warnings = portrait_warnings("photo.png", portrait.photo, portrait.landmarks)
     assert [word in w for w in warnings] == ([True] if word else []), warnings
@@ -64,8 +64,6 @@ def test_turned_heads(axis, degrees, word):
 
 
 def test_closed_eyes(face):
-    from portrait_anim.geometry.mesh import LEFT_EYE, RIGHT_EYE
-
     photo, landmarks = face[0], face[1].copy()
     assert not portrait_warnings("x", photo, landmarks)
     for eye in (RIGHT_EYE, LEFT_EYE):

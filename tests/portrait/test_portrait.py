@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 from PIL import Image
-from support import ASTRONAUT, assert_refused, run_animate, save_image
+from support import ASTRONAUT, assert_refused, portrait_of, run_animate, save_image
 
+from portrait_anim.landmarks.tracking import find_faces
 from portrait_anim.portrait.portrait import Portrait, fit_size, load_photo
 
 
 @pytest.mark.parametrize("kind", ["grey", "grey16", "cmyk", "alpha", "palette", "rotated", "webp", "odd"])
 def test_unusual_photos_give_the_same_face(tmp_path, kind):
     image = Image.open(ASTRONAUT)
-    expected = Portrait.load(ASTRONAUT).landmarks[:468, :2]
+    expected = portrait_of(ASTRONAUT).landmarks[:468, :2]
     path = tmp_path / f"photo.{dict(cmyk='jpg', rotated='jpg', webp='webp').get(kind, 'png')}"
     if kind == "grey":
         image.convert("L").save(path)
@@ -43,8 +44,6 @@ def test_a_large_photo_is_bounded_and_a_small_face_in_it_is_found():
     wide = np.full((3000, 4000, 3), 90, np.uint8)
     wide[1200 : 1200 + 512, 1700 : 1700 + 512] = photo
     assert fit_size(wide, 1280).shape == (960, 1280, 3)
-    from portrait_anim.landmarks.tracking import find_faces
-
     faces = find_faces(wide)  # 90 of 4000 px: MediaPipe alone finds nothing
     assert len(faces) == 1
     assert np.abs(faces[0].centre - (1700 + 224, 1200 + 125)).max() < 20

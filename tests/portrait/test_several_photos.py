@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from support import ASTRONAUT, CLIP, read_frames, run_animate, save_image
+from support import ASTRONAUT, clip_frames, portrait_of, read_frames, run_animate, save_image
 
 from portrait_anim.geometry.mesh import OUTER_LIPS
 from portrait_anim.geometry.warp import condition
@@ -16,7 +16,7 @@ CLOSED, OPEN, WIDE = 111, 27, 37  # frames of the bundled clip, by its mouth
 
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
-    return read_frames(CLIP)
+    return clip_frames()
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,14 @@ def moved(portrait: Portrait, target: np.ndarray) -> np.ndarray:
 
 def in_crop(portrait: Portrait, file) -> np.ndarray:
     """Landmarks of another photo of the same size in the portrait's crop."""
-    points = Portrait.load(file).landmarks * portrait.scale
+    points = portrait_of(file).landmarks * portrait.scale
     points[:, :2] -= portrait.corner * portrait.scale
     return points
 
 
 def test_a_photo_with_an_open_mouth_lends_its_teeth(files, frames, two):
-    one, target = Portrait.load(files[CLOSED]), in_crop(two, files[WIDE])
-    x, y = Portrait.load(files[WIDE]).landmarks[OUTER_LIPS, :2].mean(0).astype(int)
+    one, target = portrait_of(files[CLOSED]), in_crop(two, files[WIDE])
+    x, y = portrait_of(files[WIDE]).landmarks[OUTER_LIPS, :2].mean(0).astype(int)
     error = lambda portrait: np.abs(moved(portrait, target).astype(float) - frames[WIDE])[
         y - 10 : y + 10, x - 12 : x + 12
     ]

@@ -8,7 +8,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
-from support import ASTRONAUT, CLIP, c2pa_reads, read_frames, run_animate, write_video
+from support import ASTRONAUT, CLIP, c2pa_reads, clip_frames, read_frames, run_animate, write_video
 
 from portrait_anim import Animator
 from portrait_anim.provenance.marks import SOURCE_TYPE, Marking
@@ -56,11 +56,9 @@ def test_metadata_is_where_others_look_for_it(marked):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".png"])
 def test_marking_changes_no_frame(tmp_path, suffix):
-    frames = read_frames(CLIP)[:5, :256, :256].copy()
+    frames = clip_frames()[:5, :256, :256].copy()
     plain, signed = tmp_path / f"plain{suffix}", tmp_path / f"signed{suffix}"
     if suffix == ".png":
-        from PIL import Image
-
         Image.fromarray(frames[0]).save(plain)
     else:
         write_video(plain, frames)

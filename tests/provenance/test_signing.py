@@ -1,12 +1,14 @@
 """Certificates and the key of the installation."""
 
+import datetime
 import os
 import subprocess
 import sys
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from support import ASTRONAUT, CLIP, PATIENCE, assert_refused, c2pa_reads, read_frames, run_animate
 
 from portrait_anim import Animator
@@ -56,11 +58,6 @@ def test_certificates_that_cannot_sign_are_refused_before_the_work(tmp_path, sho
 
 
 def test_a_self_signed_certificate_is_refused_with_the_reason_of_c2pa(tmp_path):
-    import datetime
-
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     key = ec.generate_private_key(ec.SECP384R1())
     name, now = x509.Name([]), datetime.datetime.now(datetime.timezone.utc)
     day = datetime.timedelta(days=1)

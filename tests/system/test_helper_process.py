@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from support import ASTRONAUT, CLIP, assert_refused, run_animate, start_python, until, write_video
+from support import ASTRONAUT, CLIP, assert_refused, run_animate_alone, start_python, until, write_video
 
 from portrait_anim import PortraitAnimError
 from portrait_anim.system.helper_process import aside
@@ -97,5 +97,5 @@ def test_a_lost_process_ends_the_command_with_one_sentence(tmp_path):
     (tmp_path / "mediapipe").mkdir()
     (tmp_path / "mediapipe/__init__.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     (tmp_path / "out").mkdir()
-    done = run_animate(ASTRONAUT, "-d", CLIP, "-o", "out/x.mp4", "--end", "0.2", cwd=tmp_path)
+    done = run_animate_alone(ASTRONAUT, "-d", CLIP, "-o", "out/x.mp4", "--end", "0.2", cwd=tmp_path)
     assert_refused(done, 1, "exit code -9", "memory", folder=tmp_path / "out")

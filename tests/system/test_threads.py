@@ -4,7 +4,9 @@ import gc
 import sys
 import weakref
 
+import cv2
 import pytest
+import torch
 from support import ASTRONAUT, CLIP
 
 from portrait_anim import Animator
@@ -12,9 +14,6 @@ from portrait_anim.system.threads import no_garbage
 
 
 def test_threads_of_libraries_are_as_before_after_a_run(tmp_path):
-    import cv2
-    import torch
-
     state = lambda: (cv2.getNumThreads(), torch.get_num_threads(), sys.getswitchinterval())
     before = state()
     Animator().animate([ASTRONAUT], CLIP, tmp_path / "x.mp4", max_size=128, end=0.1)

@@ -63,14 +63,17 @@ def test_it_ends_when_told_to(tiny, mona):
 
 
 def test_the_first_ctrl_c_is_a_wish_the_second_an_end():
-    before = signal.getsignal(signal.SIGINT)
-    with ended_by_interrupt() as asked:
-        assert not asked()
-        signal.raise_signal(signal.SIGINT)
-        assert asked()
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in jobs of the background
+    try:
+        with ended_by_interrupt() as asked:
+            assert not asked()
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+            assert asked()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The losses: where they look, and those of the paper."""
 
 import torch
+from reference import vgg
 
 from portrait_anim.training.episodes import EpisodeConfig
 from portrait_anim.training.losses import jittered
@@ -18,8 +19,6 @@ def test_perceptual_networks_meet_the_generators_strides_at_every_offset():
 
 
 def test_the_papers_perceptual_losses_join_when_their_networks_are_given(shards, tmp_path):
-    from test_perceptual import vgg
-
     file = tmp_path / "vgg19.pth"
     torch.save(vgg((2, 2, 4, 4, 1)).state_dict(), file)
     config = TrainConfig(batch=1, vgg19=file, episodes=EpisodeConfig(crop=64, crops=1))

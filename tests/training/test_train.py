@@ -1,15 +1,17 @@
 """Meta-training: it learns, stops, resumes exactly, and refuses what is not its own."""
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from support import CLIP, PATIENCE, run_tool
+from support import ASTRONAUT, CLIP, PATIENCE, run_animate, run_tool
 
 from portrait_anim.errors import InputError
 from portrait_anim.networks.networks import ModelConfig
@@ -22,9 +24,6 @@ TINY = TrainConfig(batch=2, adversarial_after=1, critic_every=1, episodes=Episod
 
 def _train_until(shards: Path, out: Path, step: int) -> Trainer:
     """meta_train, stopped as by SIGTERM once it has made `step` steps."""
-    import signal
-    from unittest import mock
-
     original = Trainer.train_step
 
     def stepping(self, batch):
@@ -125,8 +124,6 @@ def test_the_command_trains_shows_samples_and_its_weights_animate(shards, tmp_pa
     assert (run / "checkpoint.pt").exists() and list(run.glob("samples-*.png"))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] >= 1 and "held-out L1" in log[-1]
-    from conftest import ASTRONAUT, run_animate
-
     done = run_animate(
         ASTRONAUT,
         "-d",
