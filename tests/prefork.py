@@ -33,7 +33,7 @@ class Prefork:
         self._socket = ours
 
     def run(self, name: str, arguments: list[str], cwd, timeout: float, meet=None) -> subprocess.CompletedProcess:
-        """name: a function of portrait_anim.__main__. meet(number) is called while the process runs, with its number."""
+        """name: a function of portrait_anim.__main__. meet(number) is called with the number of the running process."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             asked = json.dumps([name, arguments, os.fspath(cwd), dict(os.environ)])
             socket.send_fds(self._socket, [b"."], [out.fileno(), err.fileno()])

@@ -76,6 +76,17 @@ def _prefork() -> Prefork:
     return Prefork({**os.environ, **SCREEN})
 
 
+def kill_animate(*arguments, cwd, moment: Callable[[], None]) -> None:
+    """`animate`, killed when moment returns."""
+
+    def kill(number: int) -> None:
+        moment()
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            os.kill(number, signal.SIGKILL)
+
+    _prefork().run("animate", list(map(str, arguments)), cwd, PATIENCE, kill)
+
+
 def start_python(*command, cwd, **options) -> subprocess.Popen:
     """A command of Python's (as after `python`) that listens to Ctrl-C: shells switch that off for background jobs."""
     listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)

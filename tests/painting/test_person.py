@@ -53,7 +53,7 @@ def test_what_is_saved_is_loaded(saved, painter):
 
 
 def test_a_tuned_person_gives_the_same_video_from_its_file(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("portrait_anim.training.finetune.AUTO_STEPS", 24)
+    monkeypatch.setattr("portrait_anim.training.finetune.AUTO_STEPS", 8)
     monkeypatch.setattr("portrait_anim.training.finetune.AUTO_SECONDS", 300.0)
     monkeypatch.setattr("portrait_anim.animation.people.AUTO_PHOTOS", 1)
     path, options = tmp_path / "mona.safetensors", {"end": 0.2, "max_size": 256}

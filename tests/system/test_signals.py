@@ -14,6 +14,7 @@ from support import (
     MONA_LISA,
     PATIENCE,
     is_begun,
+    kill_animate,
     linux,
     read_frames,
     run_animate,
@@ -54,23 +55,33 @@ except KeyboardInterrupt:
 
 
 def kill_at_random(folder, kills: int, seed: int) -> int:
-    """Runs killed at random moments, every second while it encodes; after each, what is there under the final name is
-    whole. Returns how many of them had a temporary file to leave behind."""
+    """Runs killed at random moments, every second while it encodes, every fifth one with a Python of its own.
+
+    After each, what is there under the final name is whole. Returns how many had a temporary file to leave behind.
+    """
     rng = np.random.default_rng(seed)
     output, left = folder / "x.mp4", 0
     long = ["-d", CLIP, "--max-size", "256", "-o", output, "--force"]
     options = [*long, "--end", "1"]
-    begin = time.monotonic()
-    assert run_animate_alone(ASTRONAUT, *options, cwd=folder).returncode == 0
-    usual, reference = time.monotonic() - begin, read_frames(output)
+    usual = {}
+    for run in (run_animate_alone, run_animate):
+        begin = time.monotonic()
+        assert run(ASTRONAUT, *options, cwd=folder).returncode == 0
+        usual[run] = time.monotonic() - begin
+    reference = read_frames(output)
     for kill in range(kills):
-        process = start_animate(ASTRONAUT, *(long if kill % 2 else options), cwd=folder)
-        if kill % 2:
-            until(lambda: is_begun(folder), process)
+        arguments = [ASTRONAUT, *(long if kill % 2 else options)]
+        run = run_animate if kill % 5 else run_animate_alone
+        partial = lambda: set(folder.glob(".x.partial-*"))
+        share, before = rng.uniform(0, 1), partial()
+        moment = lambda: until(lambda: partial() - before) if kill % 2 else time.sleep(share * usual[run])
+        if run is run_animate:
+            kill_animate(*arguments, cwd=folder, moment=moment)
         else:
-            time.sleep(rng.uniform(0, 1) * usual)
-        process.kill()
-        process.communicate(timeout=PATIENCE)
+            process = start_animate(*arguments, cwd=folder)
+            moment()
+            process.kill()
+            process.communicate(timeout=PATIENCE)
         left += is_begun(folder)
         assert (read_frames(output) == reference).all() and verify(output).verdict == "intact"
         if rng.random() < 0.3:

@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from support import ASTRONAUT, CLIP, PATIENCE, run_animate, run_tool
+from support import ASTRONAUT, PATIENCE, run_animate, run_tool
 
 from portrait_anim.errors import InputError
 from portrait_anim.networks.networks import ModelConfig
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_another_model_is_refused(shards, tmp_path):
         trainer.load(tmp_path / "run" / "checkpoint.pt")
 
 
-def test_the_command_trains_shows_samples_and_its_weights_animate(shards, tmp_path):
+def test_the_command_trains_shows_samples_and_its_weights_animate(shards, short_clip, tmp_path):
     done = run_tool(
         "meta-train", shards, "--out", "run", "--minutes", "0.05", "--batch", 2, "--adversarial-after", 1, cwd=tmp_path
     )
@@ -124,37 +124,15 @@ def test_the_command_trains_shows_samples_and_its_weights_animate(shards, tmp_pa
     assert (run / "checkpoint.pt").exists() and list(run.glob("samples-*.png"))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] >= 1 and "held-out L1" in log[-1]
-    done = run_animate(
-        ASTRONAUT,
-        "-d",
-        CLIP,
-        "--end",
-        "0.2",
-        "--weights",
-        run / "weights.safetensors",
-        "--max-size",
-        "256",
-        cwd=tmp_path,
-    )
+    options = ["--weights", run / "weights.safetensors", "--max-size", "256"]
+    done = run_animate(ASTRONAUT, "-d", short_clip, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
 def test_the_papers_configuration_trains_with_the_same_command(shards, tmp_path):
-    done = run_tool(
-        "meta-train",
-        shards,
-        "--out",
-        "paper",
-        "--paper",
-        "--minutes",
-        "0.01",
-        "--batch",
-        1,
-        "--adversarial-after",
-        0,
-        cwd=tmp_path,
-    )
+    options = ["--minutes", "0.01", "--batch", 1, "--adversarial-after", 0]
+    done = run_tool("meta-train", shards, "--out", "paper", "--paper", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = run_tool("evaluate", shards, "--paper", "paper/weights.safetensors", "--out", "result", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
