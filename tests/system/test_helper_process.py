@@ -80,7 +80,7 @@ def test_it_ends_when_nobody_listens_any_more():
 
 @pytest.mark.skipif(not shutil.which("pgrep"), reason="needs pgrep")
 def test_ctrl_c_while_it_reads_leaves_no_process(tmp_path):
-    write_video(tmp_path / "long.mp4", np.random.default_rng(0).integers(0, 255, (400, 360, 480, 3), np.uint8))
+    write_video(tmp_path / "long.mp4", np.full((400, 360, 480, 3), 90, np.uint8))
     command = ("-m", "portrait_anim", ASTRONAUT, "-d", "long.mp4", "-o", "x.mp4")
     process = start_python(*command, cwd=tmp_path)
     children = lambda: subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
