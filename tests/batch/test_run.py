@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from support import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, run_tool, start_python, until, write_csv
+from support import ASTRONAUT, MONA_LISA, PATIENCE, assert_refused, run_tool, start_python, until, write_csv
 
 from portrait_anim.batch.jobs import Job, expand
 from portrait_anim.batch.run import read_jobs
@@ -118,8 +118,8 @@ def test_a_batch_reports_failures_and_goes_on_where_it_stopped(tmp_path, clip):
     assert before == [(tmp_path / "out" / name).stat().st_mtime_ns for name in names]
 
 
-def test_ctrl_c_ends_the_workers_and_leaves_nothing_unfinished(tmp_path):
-    write_csv(tmp_path / "jobs.csv", dict(images=MONA_LISA, driver=CLIP, output="out/x.mp4"))
+def test_ctrl_c_ends_the_workers_and_leaves_nothing_unfinished(tmp_path, clip):
+    write_csv(tmp_path / "jobs.csv", dict(images=MONA_LISA, driver=clip, loop=40, output="out/x.mp4"))
     process = start_python("-m", "portrait_anim.commands.tools", "batch", "jobs.csv", "--workers", "1", cwd=tmp_path)
     until(lambda: list(tmp_path.glob("out/.x.partial-*")), process)
     process.send_signal(signal.SIGINT)

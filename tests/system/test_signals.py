@@ -20,7 +20,6 @@ from support import (
     run_animate,
     run_animate_alone,
     start_animate,
-    start_python,
     until,
 )
 
@@ -61,8 +60,8 @@ def kill_at_random(folder, kills: int, seed: int) -> int:
     """
     rng = np.random.default_rng(seed)
     output, left = folder / "x.mp4", 0
-    long = ["-d", CLIP, "--max-size", "256", "-o", output, "--force"]
-    options = [*long, "--end", "1"]
+    common = ["--max-size", "256", "-o", output, "--force"]
+    options, long = ["-d", CLIP, "--end", "1", *common], ["-d", "nod", "--loop", "20", *common]
     usual = {}
     for run in (run_animate_alone, run_animate):
         begin = time.monotonic()
@@ -99,11 +98,12 @@ def says(process: subprocess.Popen, words: str) -> None:
 
 @linux
 @pytest.mark.parametrize("number, size", [(signal.SIGINT, 0), (signal.SIGTERM, 1), (signal.SIGHUP, None)])
-def test_a_signal_ends_the_run_cleanly(tmp_path, number, size):
+def test_a_signal_ends_the_run_cleanly(tmp_path, short_clip, number, size):
     """When the encoder has just begun, when it has written something, and before that."""
     if signal.getsignal(number) is signal.SIG_IGN:
         pytest.skip(f"{number.name} is ignored here, and so by what is started here: that is what nohup is for")
-    process = start_animate(ASTRONAUT, "-d", CLIP, "-o", "x.mp4", cwd=tmp_path)
+    driver = [CLIP] if size is None else [short_clip, "--loop", 20]  # long to read, or to write
+    process = start_animate(ASTRONAUT, "-d", *driver, "-o", "x.mp4", cwd=tmp_path)
     says(process, "Reading the portrait")
     if size is not None:
         until(lambda: is_begun(tmp_path, size), process)
@@ -142,8 +142,8 @@ def test_an_interrupt_where_python_would_lose_it_comes_again(tmp_path, line):
 
 
 @linux
-def test_a_kill_leaves_nothing_under_the_final_name_and_the_next_run_cleans_up(tmp_path):
-    process = start_animate(ASTRONAUT, "-d", CLIP, "-o", "x.mp4", cwd=tmp_path)
+def test_a_kill_leaves_nothing_under_the_final_name_and_the_next_run_cleans_up(tmp_path, short_clip):
+    process = start_animate(ASTRONAUT, "-d", short_clip, "--loop", 20, "-o", "x.mp4", cwd=tmp_path)
     until(lambda: is_begun(tmp_path, 1), process)
     process.kill()
     process.communicate(timeout=PATIENCE)
@@ -158,8 +158,8 @@ def test_twenty_kills_at_random_moments(tmp_path):
     assert kill_at_random(tmp_path, 20, 0) >= 3
 
 
-def test_interrupt_leaves_nothing(tmp_path):
-    process = start_python("-m", "portrait_anim", MONA_LISA, "-d", CLIP, "-o", "x.mp4", cwd=tmp_path)
+def test_interrupt_leaves_nothing(tmp_path, short_clip):
+    process = start_animate(MONA_LISA, "-d", short_clip, "--loop", 20, "-o", "x.mp4", cwd=tmp_path)
     until(lambda: list(tmp_path.glob(".x.partial-*")), process)  # the encoder has started
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
