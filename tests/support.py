@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def _run(name: str, arguments, cwd, timeout: float) -> subprocess.CompletedProce
     if not hasattr(os, "fork") or sys.platform == "darwin":
         module = {"animate": "portrait_anim", "tools": "portrait_anim.commands.tools"}[name]
         return _run_alone(module, arguments, cwd, timeout)
-    return _prefork().run(name, list(map(str, arguments)), cwd, timeout)
+    return _prefork(0).run(name, list(map(str, arguments)), cwd, timeout)
 
 
 def _run_alone(module: str, arguments, cwd, timeout: float) -> subprocess.CompletedProcess:
@@ -72,8 +73,21 @@ def _run_alone(module: str, arguments, cwd, timeout: float) -> subprocess.Comple
 
 
 @cache
-def _prefork() -> Prefork:
+def _prefork(number: int) -> Prefork:
     return Prefork({**os.environ, **SCREEN})
+
+
+def run_at_once(*commands, cwd) -> list[subprocess.CompletedProcess]:
+    """Several `animate` at the same time."""
+    preforks = [_prefork(number) for number in range(len(commands))]
+    for prefork in preforks:
+        prefork.run("animate", ["--version"], cwd, PATIENCE)  # now it has imported everything
+    with ThreadPoolExecutor() as pool:
+        started = [
+            pool.submit(prefork.run, "animate", list(map(str, command)), cwd, PATIENCE)
+            for prefork, command in zip(preforks, commands)
+        ]
+        return [process.result() for process in started]
 
 
 def kill_animate(*arguments, cwd, moment: Callable[[], None]) -> None:
@@ -84,7 +98,7 @@ def kill_animate(*arguments, cwd, moment: Callable[[], None]) -> None:
         with contextlib.suppress(ProcessLookupError):  # it has ended already
             os.kill(number, signal.SIGKILL)
 
-    _prefork().run("animate", list(map(str, arguments)), cwd, PATIENCE, kill)
+    _prefork(0).run("animate", list(map(str, arguments)), cwd, PATIENCE, kill)
 
 
 def start_python(*command, cwd, **options) -> subprocess.Popen:

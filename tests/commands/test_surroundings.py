@@ -7,7 +7,16 @@ import sys
 
 import numpy as np
 import pytest
-from support import ASTRONAUT, CLIP, PATIENCE, assert_refused, linux, read_frames, run_animate, start_animate
+from support import (
+    ASTRONAUT,
+    CLIP,
+    PATIENCE,
+    assert_refused,
+    linux,
+    read_frames,
+    run_animate,
+    run_at_once,
+)
 
 from portrait_anim.provenance.verify import verify
 
@@ -87,12 +96,9 @@ def test_two_runs_at_once_on_one_output(tmp_path, short_clip, name, force):
     """One of them wins, whole; without --force the other is told."""
     clips = [["-d", short_clip], ["-d", CLIP, "--end", "0.3"]]  # 12 and 8 frames
     common = ["-o", name, "--max-size", "128", *(["--force"] if force else [])]
-    both = [start_animate(ASTRONAUT, *clip, *common, cwd=tmp_path) for clip in clips]
-    codes, said = [], []
-    for process in both:
-        said.append(process.communicate(timeout=PATIENCE)[1])
-        codes.append(process.returncode)
-    assert sorted(codes) == ([0, 0] if force else [0, 4]), said
+    both = run_at_once(*([ASTRONAUT, *clip, *common] for clip in clips), cwd=tmp_path)
+    said = [done.stderr for done in both]
+    assert sorted(done.returncode for done in both) == ([0, 0] if force else [0, 4]), said
     assert "Traceback" not in str(said)
     if name == "x.mp4":
         assert len(read_frames(tmp_path / name)) in (8, 12) and verify(tmp_path / name).verdict == "intact"
