@@ -14,7 +14,7 @@ import pytest
 import torch  # what tests put in its place must be in this process: see Animator._may_read_aside
 from filelock import FileLock
 from reference import BOX
-from support import CLIP, MONA_LISA, clip_frames, portrait_of, run_animate_alone, run_tool, track, write_video
+from support import CLIP, MONA_LISA, PREFORKS, clip_frames, portrait_of, run_animate_alone, run_tool, track, write_video
 
 from portrait_anim.geometry.warp import condition
 from portrait_anim.landmarks.following import MotionTrack
@@ -24,6 +24,11 @@ from portrait_anim.networks.networks import Discriminator, Embedder, Generator, 
 from portrait_anim.painting.compose import paint_box
 from portrait_anim.portrait.portrait import Portrait
 from portrait_anim.training.prepare import is_held_out
+
+
+def pytest_sessionfinish() -> None:
+    for prefork in PREFORKS:
+        prefork.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

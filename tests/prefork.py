@@ -53,6 +53,10 @@ class Prefork:
                 said.append(file.read().decode(errors="surrogateescape").replace("\r\n", "\n"))
         return subprocess.CompletedProcess([name, *arguments], code, *said)
 
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait()
+
     def _answer(self) -> int:
         answer = self._socket.recv(ANSWER.size, socket.MSG_WAITALL)
         assert len(answer) == ANSWER.size, "the process that forks is gone"

@@ -31,6 +31,7 @@ MONA_LISA, CLIP, ASTRONAUT = (EXAMPLES / name for name in ("mona_lisa.jpg", "cli
 PATIENCE = 400  # s: what takes longer hangs; a slow or busy machine may take ten times its usual time
 SCREEN = {"COLUMNS": "200", "TERM": "dumb"}  # so that no sentence is broken into lines
 
+PREFORKS: list[Prefork] = []  # those that run
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts, signals and /proc of Linux")
 
 
@@ -74,7 +75,9 @@ def _run_alone(module: str, arguments, cwd, timeout: float) -> subprocess.Comple
 
 @cache
 def _prefork(number: int) -> Prefork:
-    return Prefork({**os.environ, **SCREEN})
+    prefork = Prefork({**os.environ, **SCREEN})
+    PREFORKS.append(prefork)
+    return prefork
 
 
 def run_at_once(*commands, cwd) -> list[subprocess.CompletedProcess]:
