@@ -7,6 +7,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from portrait_anim.media.writing import VideoWriter
+from portrait_anim.system.files import check_output
 
 STEP = 3  # luma per frame of numbered clips
 NTSC = Fraction(30000, 1001)
@@ -36,9 +37,14 @@ def noise(count=8, width=64, height=48):
     return [random.integers(0, 256, (height, width, 3), np.uint8) for _ in range(count)]
 
 
+def writer_of(path, size, fps, force=True, **options) -> VideoWriter:
+    """The writer of an output whose name was checked at the door, as that of every request is."""
+    return VideoWriter(check_output(path, force), size, fps, force=force, **options)
+
+
 def save(path, frames, fps=25, **options):
     height, width = frames[0].shape[:2]
-    with VideoWriter(path, (width, height), fps, **options) as writer:
+    with writer_of(path, (width, height), fps, **options) as writer:
         for frame in frames:
             writer.write(frame)
     return writer

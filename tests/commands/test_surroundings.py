@@ -23,14 +23,14 @@ from portrait_anim.provenance.verify import verify_file
 FRAMES = """
 import sys
 import numpy as np
-from portrait_anim.animation import animator
+from portrait_anim.animation import animator, rendering
 kept = []
 class Keeper:
-    def __init__(self, *_): self.warnings = []
+    def __init__(self, *_): self.warnings, self.size = [], (0, 0)
     def __enter__(self): return self
     def __exit__(self, *_): pass
     def write(self, frame): kept.append(frame.copy())
-animator.VideoWriter = Keeper
+rendering.VideoWriter = Keeper
 animator.Animator(threads=int(sys.argv[1])).animate([sys.argv[2]], sys.argv[3], sys.argv[4] + "/x.mp4", max_size=400)
 np.save(sys.argv[4] + "/frames.npy", np.stack(kept))
 """

@@ -6,18 +6,17 @@ import subprocess
 
 import imageio_ffmpeg
 import pytest
-from clips import noise, save
+from clips import noise, save, writer_of
 
 from portrait_anim.errors import OutputError
 from portrait_anim.media.reading import FrameReader, probe
-from portrait_anim.media.writing import VideoWriter
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "frames/", "p_%05d.png"])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_nothing_appears_after_an_exception(tmp_path, name, error):
     (tmp_path / "a.mp4").write_bytes(b"old")
-    with pytest.raises(error), VideoWriter(f"{tmp_path}/{name}", (64, 48), 25) as writer:
+    with pytest.raises(error), writer_of(f"{tmp_path}/{name}", (64, 48), 25) as writer:
         writer.write(noise(1)[0])
         assert len(os.listdir(tmp_path)) == 2  # a hidden one besides
         raise error
@@ -61,7 +60,7 @@ def test_a_signal_while_ffmpeg_is_started_leaves_no_process(plain, tmp_path, mon
 def test_encoder_killed(tmp_path):
     with (
         pytest.raises(OutputError, match=r"a\.mp4: cannot be written"),
-        VideoWriter(tmp_path / "a.mp4", (640, 480), 25) as writer,
+        writer_of(tmp_path / "a.mp4", (640, 480), 25) as writer,
     ):
         for frame in noise(20, 640, 480):
             writer.write(frame)

@@ -13,7 +13,7 @@ from support import write_video
 from portrait_anim.errors import InputError, OutputError, UsageError
 from portrait_anim.media import reading as video
 from portrait_anim.media.reading import FrameReader, probe
-from portrait_anim.media.writing import check_output
+from portrait_anim.system.files import check_output
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from clips import NTSC, noise, save
+from clips import NTSC, noise, save, writer_of
 from support import MONA_LISA
 
 from portrait_anim.errors import OutputError, UsageError
 from portrait_anim.media import reading as video
 from portrait_anim.media.reading import FrameReader
-from portrait_anim.media.writing import VideoWriter, check_output, yuv420
+from portrait_anim.media.writing import yuv420
+from portrait_anim.system.files import check_output
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.MOV", "a.webm"])
@@ -91,7 +92,7 @@ def test_what_appears_during_the_run_is_kept_without_force(tmp_path, monkeypatch
     save(f"{tmp_path}/x{name}", noise(2), force=False)
     with (
         pytest.raises(OutputError, match="appeared while .*; use --force or another name"),
-        VideoWriter(f"{tmp_path}/{name}", (64, 48), 25, force=False) as writer,
+        writer_of(f"{tmp_path}/{name}", (64, 48), 25, force=False) as writer,
     ):
         writer.write(noise(1)[0])
         (tmp_path / first).parent.mkdir(exist_ok=True)
@@ -99,13 +100,13 @@ def test_what_appears_during_the_run_is_kept_without_force(tmp_path, monkeypatch
     assert (tmp_path / first).read_bytes() == b"theirs"
     assert not list(tmp_path.glob(".*"))
     with pytest.raises(OutputError, match="--force"):
-        VideoWriter(f"{tmp_path}/{name}", (64, 48), 25, force=False)
+        writer_of(f"{tmp_path}/{name}", (64, 48), 25, force=False)
 
 
 def test_wrong_sizes_and_frames(tmp_path):
     for size in ((63, 48), (64, 47), (0, 0)):
         with pytest.raises(ValueError, match="size"):
-            VideoWriter(tmp_path / "a.mp4", size, 25)
+            writer_of(tmp_path / "a.mp4", size, 25)
     for frame in (
         np.zeros((48, 60, 3), np.uint8),
         np.zeros((48, 64, 3), np.float32),
@@ -113,7 +114,7 @@ def test_wrong_sizes_and_frames(tmp_path):
     ):
         with (
             pytest.raises(ValueError, match="frame is"),
-            VideoWriter(tmp_path / "a.mp4", (64, 48), 25) as writer,
+            writer_of(tmp_path / "a.mp4", (64, 48), 25) as writer,
         ):
             writer.write(frame)
     save(tmp_path / "a.webm", noise(2, 63, 47))
@@ -162,7 +163,7 @@ def test_check_output(tmp_path):
         check_output(f"{path}/")
     for name in ("none/a.mp4", "none/frames/"):
         with pytest.raises(OutputError, match="there is no folder"):
-            VideoWriter(f"{tmp_path}/{name}", (64, 48), 25)
+            writer_of(f"{tmp_path}/{name}", (64, 48), 25)
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4"]
 
 
@@ -174,7 +175,7 @@ def test_folder_that_cannot_be_written():
 
 def test_no_frames(tmp_path):
     for name in ("a.mp4", "frames/", "a.gif"):
-        with pytest.raises(OutputError, match="no frame"), VideoWriter(f"{tmp_path}/{name}", (64, 48), 25):
+        with pytest.raises(OutputError, match="no frame"), writer_of(f"{tmp_path}/{name}", (64, 48), 25):
             pass
     assert os.listdir(tmp_path) == []
 

@@ -12,7 +12,7 @@ from portrait_anim.training.finetune import FinetuneConfig, ended_by_interrupt, 
 from portrait_anim.training.losses import LossWeights
 from portrait_anim.training.pairs import PairsConfig
 
-QUICK = FinetuneConfig(pairs=1, checks=2, check_every=20, shots=PairsConfig(crop=64, crops=3))
+QUICK = FinetuneConfig(pairs=1, checks=2, check_every=20, examples=PairsConfig(crop=64, crops=3))
 
 
 def test_it_learns_the_person_and_leaves_the_weights_alone(mona):
