@@ -34,12 +34,13 @@ _FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large"
 class VideoWriter:
     """Encodes frames inside a `with` block. At its end the file appears, complete, or not at all.
 
-    path: the target as `check_output` returned it, whose suffix tells the kind of file; it is not checked again. size: (width, height) px, even for H.264. fps: the
-    constant frame rate, best a Fraction. crf: quality of H.264, 0 to 51, smaller is better; it is converted to VP9's
-    scale, and ignored for GIF and PNG. audio_from: a media file whose sound, from audio_start seconds on, goes with the
-    frames; GIF and PNG stay silent. metadata: tags for the file; GIF and PNG get none. force: replace an existing file,
-    even one that appears during the work; without it that is an OutputError. finish: a function that may change each
-    file, called with its path when the file is whole but does not have its name yet.
+    path: the target as `check_output` returned it, whose suffix tells the kind of file; it is not checked again. size:
+    (width, height) px, even for H.264. fps: the constant frame rate, best a Fraction. crf: quality of H.264, 0 to 51,
+    smaller is better; it is converted to VP9's scale, and ignored for GIF and PNG. audio_from: a media file whose
+    sound, from audio_start seconds on, goes with the frames; GIF and PNG stay silent. metadata: tags for the file; GIF
+    and PNG get none. force: replace an existing file, even one that appears during the work; without it that is an
+    OutputError. finish: a function that may change each file, called with its path when the file is whole but does not
+    have its name yet.
 
     It has these attributes. path: the target. count: frames so far. warnings: sentences, complete at the end of the
     block.
