@@ -16,12 +16,15 @@ from filelock import FileLock
 from reference import BOX
 from support import CLIP, MONA_LISA, PREFORKS, clip_frames, portrait_of, run_animate_alone, run_tool, track, write_video
 
-from portrait_anim.geometry.warp import condition
 from portrait_anim.landmarks.following import MotionTrack
 from portrait_anim.motion.retarget import Retargeter
 from portrait_anim.networks import weights
-from portrait_anim.networks.networks import Discriminator, Embedder, Generator, ModelConfig, Painting
+from portrait_anim.networks.config import ModelConfig
+from portrait_anim.networks.critic import Discriminator
+from portrait_anim.networks.generator import Generator
+from portrait_anim.networks.source import SourceEncoder
 from portrait_anim.painting.compose import paint_box
+from portrait_anim.painting.conditioning import condition
 from portrait_anim.portrait.portrait import Portrait
 from portrait_anim.training.prepare import is_held_out
 
@@ -119,25 +122,24 @@ def portrait() -> Portrait:
 
 @pytest.fixture(scope="session")
 def frame(portrait, driver):
-    """Portrait, target, warp, input, painting and pictures of one real frame in which the mirrored photo is used."""
+    """Portrait, target, warp, condition, painting and picture of a real frame in which the mirrored photo is used."""
     targets = Retargeter(driver, portrait.views[0].landmarks)
-    target = next(t for t in (targets[i] for i in range(0, len(targets), 10)) if portrait.warper().warp(t).used(1))
+    target = next(t for t in (targets[i] for i in range(0, len(targets), 10)) if portrait.warper().warp(t).used[1])
     warp = portrait.warper().warp(target)
-    x = condition(warp, portrait.views, portrait.plate, target, BOX)
+    seen = condition(warp, portrait.views, portrait.plate, target, BOX)
     rng = np.random.default_rng(0)
     size = (BOX[3] - BOX[1], BOX[2] - BOX[0])
-    smooth = lambda channels: cv2.GaussianBlur(rng.normal(0, 6, (*size, channels)).astype(np.float32), (0, 0), 4)
-    painting = Painting(np.clip(0.5 + smooth(1), 0, 1).reshape(size), 4 * smooth(2), smooth(3))
-    flows = warp.flows.copy()
-    refined, added = paint_box(warp, portrait.views, portrait.plate, x, painting, BOX)
-    return portrait, target, warp, x, painting, flows, refined, added
+    smooth = lambda channels: cv2.GaussianBlur(rng.normal(0, 12, (*size, channels)).astype(np.float32), (0, 0), 8)
+    mask = np.clip(0.5 + smooth(1), 0, 1).reshape(*size, 1)
+    painting = np.dstack([mask, 8 * smooth(2), smooth(3), smooth(1)])
+    return portrait, target, warp, seen, painting, paint_box(seen, portrait.views, portrait.plate, painting)
 
 
 # ---------------------------------------------------------------- networks and what they are trained with
 
 TINY = ModelConfig(
-    widths=(16, 24, 32), embedding=16, middle=1, embedder_widths=(8, 12, 16), critic_widths=(16, 24, 32),
-    local_widths=(8, 12, 16),
+    widths=(8, 12, 16, 24), embedding=16, middle=1, feature_widths=(4, 6, 8), source_widths=(6, 8, 12, 16),
+    critic_widths=(8, 12, 16), local_widths=(6, 8, 12),
 )  # fmt: skip
 
 
@@ -145,9 +147,9 @@ TINY = ModelConfig(
 def tiny(tmp_path_factory) -> Path:
     """A weights file of small, untrained networks: G is the mesh warp."""
     torch.manual_seed(0)
-    networks = Generator(TINY), Embedder(TINY)
+    networks = {"source": SourceEncoder(TINY), "generator": Generator(TINY), "critic": Discriminator(TINY, n_videos=3)}
     info = {"name": "tiny", "training": "none", "licence": "none"}
-    return weights.save(tmp_path_factory.mktemp("tiny"), *networks, TINY, info, Discriminator(TINY, n_videos=3))
+    return weights.save(tmp_path_factory.mktemp("tiny"), TINY, info, **networks)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from torch import nn
 
 from portrait_anim.geometry.mesh import MEAN_FACE
 
-BOX = (48, 32, 240, 208)
-PORTRAIT = MEAN_FACE * 120 + [128, 110, 0]  # landmarks of a made-up portrait
+BOX = (96, 64, 480, 416)
+PORTRAIT = MEAN_FACE * 240 + [256, 220, 0]  # landmarks of a made-up portrait
 
 
 def turned(landmarks: np.ndarray, yaw: float) -> np.ndarray:
@@ -29,12 +29,14 @@ def bilinear(image: np.ndarray, at: np.ndarray) -> np.ndarray:
     return upper * (1 - lower) + (pixel(y + 1, x) * (1 - right) + pixel(y + 1, x + 1) * right) * lower
 
 
-def moved(portrait, warp, flows) -> np.ndarray:
-    """Colours and matte of all views in BOX, (h, w, 4)."""
-    i, j = warp.first(BOX)
-    part = np.s_[:, i : i + BOX[3] - BOX[1], j : j + BOX[2] - BOX[0]]
-    rgba = [np.dstack([v.image, v.matte]) for v in portrait.views]
-    return sum(w[..., None] * bilinear(a, f) for a, w, f in zip(rgba, warp.weights[part], flows[part]) if w.any())
+def moved(portrait, seen, flows) -> np.ndarray:
+    """Colours and matte of all views in a box, (h, w, 4)."""
+    total = 0
+    for view, flow, weight in zip(portrait.views, flows, seen.weights):
+        if flow is not None:
+            rgba = np.dstack([view.image, view.matte * 255])
+            total = total + weight[..., None] * np.rint(bilinear(rgba, flow))  # as 8 bits
+    return total * (1, 1, 1, 1 / 255) * np.dstack([np.ones((*seen.shown.shape, 3)), seen.shown])
 
 
 def covered(corners: np.ndarray, size: tuple[int, int]) -> tuple:

@@ -70,14 +70,15 @@ def test_the_nearer_triangle_hides_the_farther():
 def test_every_pixel_has_the_nearest_triangle(frame):
     portrait, target, warp, *_ = frame
     vertices, (x0, y0, *_) = portrait.views[0].mesh.posed(target), warp.frame
-    expected, doubtful = np.full(warp.ids.shape, -1), np.zeros(warp.ids.shape, bool)
+    ids = mesh.rasterise(vertices, warp.frame)
+    expected, doubtful = np.full(ids.shape, -1), np.zeros(ids.shape, bool)
     layer = np.where(mesh.LABELS >= mesh.RING, 1e4 * (1 + mesh.LABELS), 0)
     for index in np.argsort(-(vertices[mesh.TRIANGLES, 2].mean(1) + layer)).tolist():
         corners = (vertices[:, :2] - (x0 + 0.5, y0 + 0.5))[mesh.TRIANGLES[index]]
-        part, inside, unsure = covered(corners, warp.ids.shape)
+        part, inside, unsure = covered(corners, ids.shape)
         expected[part][inside] = index
         doubtful[part] |= unsure
-    assert (warp.ids == expected)[~doubtful].all() and doubtful.mean() < 1e-3
+    assert (ids == expected)[~doubtful].all() and doubtful.mean() < 1e-3
 
 
 def test_affine_maps_bring_each_triangle_to_its_source(frame):

@@ -31,7 +31,7 @@ def saved(painter, tiny, tmp_path_factory):
     generator = weights.load(tiny).generator
     torch.nn.init.constant_(generator.out.bias, 0.25)
     path = tmp_path_factory.mktemp("person") / "mona.safetensors"
-    Person(person.portraits, painter.with_generator(generator), person.code, tuned=True).save(path)
+    Person(person.portraits, painter.with_generator(generator), person.encoding, tuned=True).save(path)
     return path
 
 
@@ -104,7 +104,7 @@ def test_not_a_whole_file(saved, painter, tmp_path, cut):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"format": 2}, "of format '2'"),
+        ({"format": 1}, "of format '1'"),
         ({"weights": "0" * 64}, "made with other weights, '00000000'"),
         ({"weights": None}, "holds no person"),
         ({"background": "sea"}, "holds no person"),
@@ -141,8 +141,8 @@ def test_wrong_headers(saved, painter, tmp_path, change, words):
         ("landmarks.0", torch.full((478, 3), torch.nan, dtype=torch.float64), "landmarks.0 are no face"),
         ("landmarks.0", "far", "landmarks.0 are no face"),
         ("generator.out.bias", None, "lacks generator.out.bias"),
-        ("generator.out.bias", torch.zeros(4), "not F16 (96,)"),
-        ("generator.out.bias", torch.full((96,), torch.inf), "NaN or infinity"),
+        ("generator.out.bias", torch.zeros(4), "not F16 (112,)"),
+        ("generator.out.bias", torch.full((112,), torch.inf), "NaN or infinity"),
         ("generator.more", torch.zeros(4), "unknown tensor 'generator.more'"),
     ],
 )

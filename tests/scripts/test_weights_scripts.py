@@ -4,11 +4,11 @@ import importlib.util
 
 import pytest
 import torch
+from portrait_anim.networks.networks import Embedder, Generator, ModelConfig
 from reference import fill, wave
 from support import ROOT
 
 from portrait_anim.errors import UsageError
-from portrait_anim.networks.networks import Embedder, Generator, ModelConfig
 
 TINY = ModelConfig(widths=(8, 12, 16), embedding=10, middle=2, last=2, embedder_widths=(6, 8, 12), embedder_slope=0.0)
 

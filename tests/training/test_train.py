@@ -11,10 +11,10 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from portrait_anim.networks.networks import ModelConfig
 from support import ASTRONAUT, PATIENCE, run_animate, run_tool
 
 from portrait_anim.errors import InputError
-from portrait_anim.networks.networks import ModelConfig
 from portrait_anim.training.episodes import EpisodeConfig
 from portrait_anim.training.prepare import load_shards
 from portrait_anim.training.train import TrainConfig, Trainer, meta_train
