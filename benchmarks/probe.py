@@ -26,7 +26,17 @@ STAGES = (  # stage, module, function or class.method
     ("paint", "painting.compose", "paint_box"),
     ("composite", "painting.compose", "compose_frame"),
     ("write", "media.writing", "VideoWriter.write"),
+    # of revisions before the package had rooms
+    ("retarget", "motion", "Retargeter.__init__"),
+    ("retarget", "motion", "Retargeter.__getitem__"),
+    ("warp", "warp", "Warper.warp"),
+    ("condition", "animator", "condition"),
+    ("network", "painter", "Brush.paint"),
+    ("paint", "compose", "paint_box"),
+    ("composite", "compose", "compose_frame"),
+    ("write", "encode", "VideoWriter.write"),
 )
+READERS = {"animation.inputs": "run_in_helper", "reading": "aside"}  # module -> what lets another process read
 
 
 class Watch(importlib.abc.MetaPathFinder):
@@ -34,7 +44,7 @@ class Watch(importlib.abc.MetaPathFinder):
 
     def __init__(self, timed, decoding):
         self._timed, self._decoding = timed, decoding
-        self._awaited = {"portrait_anim.animation.inputs"} | {f"portrait_anim.{module}" for _, module, _ in STAGES}
+        self._awaited = {f"portrait_anim.{module}" for module in (*READERS, *(module for _, module, _ in STAGES))}
 
     def find_spec(self, name, path=None, target=None):
         if name not in self._awaited:
@@ -51,8 +61,9 @@ class Watch(importlib.abc.MetaPathFinder):
                     owner = functools.reduce(lambda owner, part: getattr(owner, part, None), path, module)
                     if hasattr(owner, function):  # other revisions may not have it, or its class
                         setattr(owner, function, self._timed(stage, getattr(owner, function)))
-            if hasattr(module, "run_in_helper"):
-                module.run_in_helper = self._decoding(module.run_in_helper)
+            helper = READERS.get(name.removeprefix("portrait_anim."))
+            if helper and hasattr(module, helper):
+                setattr(module, helper, self._decoding(getattr(module, helper)))
 
         spec.loader.exec_module = exec_module
         return spec
@@ -122,7 +133,7 @@ def main() -> None:
 
     exit_now, os._exit = os._exit, finish  # as the command ends
     sys.meta_path.insert(0, Watch(timed, decoding))
-    from portrait_anim.commands.animate import main as command
+    from portrait_anim.__main__ import animate as command
 
     sys.argv[1:] = arguments
     command()
