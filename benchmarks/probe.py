@@ -21,7 +21,7 @@ STAGES = (  # stage, module, function or class.method
     ("retarget", "motion.retarget", "Retargeter.__init__"),
     ("retarget", "motion.retarget", "Retargeter.__getitem__"),
     ("warp", "geometry.warp", "Warper.warp"),
-    ("condition", "geometry.warp", "condition"),
+    ("condition", "painting.conditioning", "condition"),
     ("network", "painting.painter", "ConditionedGenerator.paint"),
     ("paint", "painting.compose", "paint_box"),
     ("composite", "painting.compose", "compose_frame"),

@@ -13,10 +13,12 @@ from ..portrait.portrait import Portrait
 from . import kernels
 from .conditioning import Condition, moved_views
 
-_SHADING = 63  # px: what the painting adds evenly over so much is light, which changes no detail
-_AROUND = np.ones((5, 5), np.uint8)
+_SHADING = 31  # double px: what the painting adds evenly over so much is light, which changes no detail
+_AROUND = np.ones((3, 3), np.uint8)
 _BORDER = 32  # px over which the painting's say goes to nothing, so that its box has no edge
-N_PAINTED = 9  # refined picture 3, what the painting adds to it 3, change of the matte 1, residual flow 2
+# Channels of what is painted: refined picture 3, what the painting adds to it 3, how much of the smooth picture is to
+# show instead of the photo's own pixels 1, change of the matte 1, residual flow 2.
+N_PAINTED = 10
 
 
 @lru_cache(maxsize=64)
@@ -30,19 +32,20 @@ def window(box: Box = WHOLE) -> np.ndarray:
 
 
 def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: np.ndarray | None) -> np.ndarray:
-    """Return the picture in a box of the crop and what it is made of, (h, w, 9) float32, see N_PAINTED.
+    """Return the picture in a box of the crop and what it is made of: (h+2, w+2, N_PAINTED) float32, 0 at its border.
 
-    painting: (h, w, 7) float32: mask, residual flow 2, colour 3 and change of the matte; None for the warp
-    alone. With the warp of the views by the flow and the residual flow,
+    painting: (h, w, 7) float32: mask, residual flow 2, colour 3 and change of the matte; None for the warp alone. With
+    the warp of the views by the flow and the residual flow,
         matte = clamp(warped matte + change), refined = the warp over the plate by this matte,
         picture = mask * refined + (1 - mask) * (refined + colour) = refined + added.
 
     The colour is added to the refined picture, not to the warp: where the flow has moved a contour, the contour of the
-    warp would shine through.
+    warp would shine through. Colours are in 0..255 here.
     """
-    out = np.zeros((*seen.face.shape, N_PAINTED), np.float32)
+    height, width = seen.face.shape
+    out = np.zeros((height + 2, width + 2, N_PAINTED), np.float32)
     if painting is None:
-        out[..., :3] = seen.x[..., :3]
+        out[1:-1, 1:-1, :3] = (seen.x[..., :3] + 1) * 127.5
         return out
     share = window(seen.box)
     flows = [None if flow is None else flow.copy() for flow in seen.flows]
@@ -51,11 +54,22 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
             kernels.add_flow(painting, share, flow)
     moved = moved_views(views, flows, seen.weights, seen.shown)
     kernels.paint(moved, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out)
+    out[1:-1, 1:-1, 6] = _strength(out[1:-1, 1:-1, 3:6])
     return out
 
 
+def _strength(added: np.ndarray) -> np.ndarray:
+    """Return how much of the smooth picture shows, (h, w): all of it where the painting adds (h, w, 3) detail."""
+    height, width = added.shape[:2]
+    half = cv2.resize(np.ascontiguousarray(added), (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    much = np.empty(half.shape[:2], np.float32)
+    kernels.strength(half, cv2.blur(half, (_SHADING, _SHADING)), much)
+    much = cv2.GaussianBlur(cv2.dilate(much, _AROUND), (0, 0), 1.0)  # the lip's line lies beside the opened mouth
+    return cv2.resize(much, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
 def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box = WHOLE) -> np.ndarray:
-    """Return the whole photo with the moved head, (H, W, 3) uint8. painted: (h, w, 9) of `paint_box` in a box.
+    """Return the whole photo with the moved head, (H, W, 3) uint8. painted: of `paint_box` in a box.
 
     The photo is sampled once at its own resolution, at the flow and the residual flow. Only what the painting adds
     comes from the crop's resolution. Where it adds much, the photo's finer detail goes, like the line of closed lips
@@ -67,15 +81,9 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
     place = (*origin.tolist(), scale)
     everywhere = (0, 0, right - left, bottom - top)
     grid = _grid(*place, everywhere, warp.frame, STEP)
-    shading = cv2.blur(painted[..., 3:6], (_SHADING, _SHADING))
-    much = np.empty(painted.shape[:2], np.float32)
-    kernels.strength(painted, shading, much)
-    much = cv2.GaussianBlur(cv2.dilate(much, _AROUND), (0, 0), 2.0)  # the lip's line lies beside the opened mouth
-    packed = np.empty((much.shape[0] + 2, much.shape[1] + 2, N_PAINTED + 1), np.float32)
-    kernels.pack(painted, much, packed)
     x0, y0, x1, y1 = to = _in_region(portrait, box)
-    packed_grid = _grid(*place, to, (box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), 1)
-    packed_box = (y0, x0, y1, x1)
+    painted_grid = _grid(*place, to, (box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), 1)
+    painted_box = (y0, x0, y1, x1)
     in_region = warp.vertices[:, :3] / scale
     in_region[:, :2] += origin
     ids = mesh.rasterise(in_region, everywhere)
@@ -93,10 +101,10 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
         xy = np.empty((y1 - y0, x1 - x0, 2), np.float32)
         partly = kernels.Grid(grid.rows[y0:y1], grid.row_parts[y0:y1], grid.columns[x0:x1], grid.column_parts[x0:x1])
         # The painting's grid is of its own box: what lies before it has negative numbers here.
-        inner = (packed_box[0] - y0, packed_box[1] - x0, packed_box[2] - y0, packed_box[3] - x0)
+        inner = (painted_box[0] - y0, painted_box[1] - x0, painted_box[2] - y0, painted_box[3] - x0)
         kernels.points(
             np.ascontiguousarray(ids[y0:y1, x0:x1]), warp.maps[view], IS_FACE, xs, ys, warp.shifts[view], partly,
-            packed, packed_grid, inner, factor, offset, xy,
+            painted, painted_grid, inner, factor, offset, xy,
         )  # fmt: skip
         return cv2.remap(source.rgba, xy, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
@@ -110,19 +118,21 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
             a0, b0, a1, b1 = part = _in_region(portrait, (x, y, x + width, y + height))
             if a0 < a1 and b0 < b1:
                 kernels.blend(fetch(n, part), among, _grid(*place, part, warp.frame, STEP), (b0, a0), picture)
-    soft = np.empty_like(picture)
-    low, high = (side(in_region[mesh.OVAL, :2], 0).astype(int) for side in (np.min, np.max))
-    kernels.soften_edge(ids, IS_FACE, picture, (low[1] - 2, low[0] - 2, high[1] + 3, high[0] + 3), soft)
+    low = np.maximum(in_region[mesh.OVAL, :2].min(0).astype(int) - 2, 0)
+    high = np.minimum(in_region[mesh.OVAL, :2].max(0).astype(int) + 3, everywhere[2:])
+    before = picture[low[1] : high[1], low[0] : high[0]].copy()
+    kernels.soften_edge(ids, IS_FACE, before, (low[1], low[0]), picture)
     frame = portrait.photo.copy()
     kernels.finish(
-        soft,
-        np.dstack([warp.face, warp.shown]),
+        picture,
+        warp.face,
+        warp.shown,
         grid,
         region.hold,
         region.plate,
-        packed,
-        packed_grid,
-        packed_box,
+        painted,
+        painted_grid,
+        painted_box,
         (top, left),
         frame,
     )

@@ -89,26 +89,28 @@ def add_flow(painting, window, flow):
 def paint(moved, face, plate, painting, window, place, out):
     """Compose the picture in a box: the refined warp, what the painting adds to it, and what the composite needs.
 
-    moved: (h, w, 4) with the residual flow. face, window: (h, w) float32. plate: (S, S, 3) uint8,
-    in which the box begins at place (row, column). painting: (h, w, 7) float32: mask, flow 2, colour 3 and
-    change of the matte. out: (h, w, 9) float32: refined 3 and added 3, in -1..1, change of the matte, flow 2 in px.
+    moved: (h, w, 4) with the residual flow. face, window: (h, w) float32. plate: (S, S, 3) uint8, in which the box
+    begins at place (row, column). painting: (h, w, 7) float32: mask, flow 2, colour 3 and change of the matte. out:
+    (h+2, w+2, 10) float32 with a border that is left as it is: refined 3 and added 3, in 0..255 and differences of
+    that, one that is left as it is, change of the matte, flow 2 in px.
     """
+    full = np.float32(255)
     for i in range(window.shape[0]):
         for j in range(window.shape[1]):
             share = window[i, j]
             change = painting[i, j, 6] * share
             matte = moved[i, j, 3] + face[i, j] * (ONE - moved[i, j, 3]) + change
             matte = min(max(matte, np.float32(0)), ONE)
+            strength = (ONE - painting[i, j, 0]) * np.float32(127.5)
             for k in range(3):
                 under = np.float32(plate[place[0] + i, place[1] + j, k])
-                refined = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
-                image = refined + (ONE - painting[i, j, 0]) * painting[i, j, 3 + k]
-                image = min(max(image, -ONE), ONE)
-                out[i, j, k] = refined
-                out[i, j, 3 + k] = (image - refined) * share
-            out[i, j, 6] = change
-            out[i, j, 7] = painting[i, j, 1] * share
-            out[i, j, 8] = painting[i, j, 2] * share
+                refined = under + matte * (moved[i, j, k] - under)
+                image = min(max(refined + strength * painting[i, j, 3 + k], np.float32(0)), full)
+                out[i + 1, j + 1, k] = refined
+                out[i + 1, j + 1, 3 + k] = (image - refined) * share
+            out[i + 1, j + 1, 7] = change
+            out[i + 1, j + 1, 8] = painting[i, j, 1] * share
+            out[i + 1, j + 1, 9] = painting[i, j, 2] * share
 
 
 class Grid(NamedTuple):
@@ -181,15 +183,15 @@ def blend(pixels, share, grid, first, picture):
 
 
 @compiled
-def soften_edge(ids, is_face, picture, box, out):
-    """Copy picture (P, Q, 4) uint8 to out, smoothed (3x3 binomial) where the face's triangles end: no staircase there.
+def soften_edge(ids, is_face, before, first, picture):
+    """Smooth picture (P, Q, 4) uint8 (3x3 binomial) where the face's triangles end: no staircase there.
 
-    ids: (P, Q) int32, the triangle of each pixel. is_face: (F+1,) bool. box: rows and columns (begin, begin, end, end)
-    that hold the face.
+    ids: (P, Q) int32, the triangle of each pixel. is_face: (F+1,) bool. before: (p, q, 4), a copy of the part of the
+    picture that holds the face, which begins at first (row, column).
     """
-    out[:] = picture
-    for p in range(max(box[0], 1), min(box[2], ids.shape[0] - 1)):
-        for q in range(max(box[1], 1), min(box[3], ids.shape[1] - 1)):
+    for i in range(1, before.shape[0] - 1):
+        for j in range(1, before.shape[1] - 1):
+            p, q = first[0] + i, first[1] + j
             here = is_face[ids[p, q]]
             if (
                 is_face[ids[p, q - 1]] == here
@@ -199,64 +201,45 @@ def soften_edge(ids, is_face, picture, box, out):
             ):
                 continue
             for k in range(4):
-                total = 4 * np.int32(picture[p, q, k])
-                total += 2 * (np.int32(picture[p, q - 1, k]) + np.int32(picture[p, q + 1, k]))
-                total += 2 * (np.int32(picture[p - 1, q, k]) + np.int32(picture[p + 1, q, k]))
-                total += np.int32(picture[p - 1, q - 1, k]) + np.int32(picture[p - 1, q + 1, k])
-                total += np.int32(picture[p + 1, q - 1, k]) + np.int32(picture[p + 1, q + 1, k])
-                out[p, q, k] = (total + 8) >> 4
+                total = 4 * np.int32(before[i, j, k])
+                total += 2 * (np.int32(before[i, j - 1, k]) + np.int32(before[i, j + 1, k]))
+                total += 2 * (np.int32(before[i - 1, j, k]) + np.int32(before[i + 1, j, k]))
+                total += np.int32(before[i - 1, j - 1, k]) + np.int32(before[i - 1, j + 1, k])
+                total += np.int32(before[i + 1, j - 1, k]) + np.int32(before[i + 1, j + 1, k])
+                picture[p, q, k] = (total + 8) >> 4
 
 
 @compiled
-def strength(painted, shading, much):
-    """How much of the smooth picture shows, (h, w), where the painting adds more than shading: all from 0.2 on.
+def strength(added, shading, much):
+    """How much of the smooth picture shows, (h, w), where the painting adds more than shading: all from 26 on.
 
-    painted: (h, w, 9) of `paint`, whose channels 3 to 5 are what is added. shading: (h, w, 3), the same blurred.
+    added: (h, w, 3) in 0..255. shading: the same, blurred.
     """
     for i in range(much.shape[0]):
         for j in range(much.shape[1]):
             largest = np.float32(0)
             for k in range(3):
-                largest = max(largest, abs(painted[i, j, 3 + k] - shading[i, j, k]))
-            much[i, j] = min(max(largest * np.float32(8) - np.float32(0.6), np.float32(0)), ONE)
+                largest = max(largest, abs(added[i, j, k] - shading[i, j, k]))
+            much[i, j] = min(max(largest * np.float32(8 / 127.5) - np.float32(0.6), np.float32(0)), ONE)
 
 
 @compiled
-def pack(painted, much, packed):
-    """Put side by side in packed (h+2, w+2, 10), with 0 around it, what `points` and `finish` enlarge.
-
-    painted: (h, w, 9) of `paint`. much: (h, w). packed: refined picture 3 in 0..255, added 3, much, change of the matte,
-    flow 2.
-    """
-    packed[:] = 0
-    for i in range(much.shape[0]):
-        for j in range(much.shape[1]):
-            for k in range(3):
-                value = (painted[i, j, k] + ONE) * np.float32(127.5)
-                packed[i + 1, j + 1, k] = min(max(value, np.float32(0)), np.float32(255))
-                packed[i + 1, j + 1, 3 + k] = painted[i, j, 3 + k] * np.float32(127.5)
-            packed[i + 1, j + 1, 6] = much[i, j]
-            for k in range(3):
-                packed[i + 1, j + 1, 7 + k] = painted[i, j, 6 + k]
-
-
-@compiled
-def finish(picture, cover, grid, hold, plate, packed, packed_grid, packed_box, first, frame):
+def finish(picture, face, shown, grid, hold, plate, packed, packed_grid, packed_box, first, frame):
     """The person over the plate, the painting on it, all held to the frame as it was where the region ends.
 
-    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. cover: (H, W, 2) float32, face and shown of
+    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face, shown: (H, W) float32 of
     the warp, enlarged by grid. packed: of
-    `pack`, enlarged by packed_grid over the rows and columns packed_box (begin, begin, end, end) of the picture. first:
+    `paint`, enlarged by packed_grid over the rows and columns packed_box (begin, begin, end, end) of the picture. first:
     row and column of the picture in frame. frame: (.., .., 3) uint8, the whole photo.
     """
-    line, strip = np.empty((cover.shape[1], 2), np.float32), np.empty((packed.shape[1], 8), np.float32)
+    line, strip = np.empty((face.shape[1], 2), np.float32), np.empty((packed.shape[1], 8), np.float32)
     here = np.zeros(8, np.float32)
     full, half = np.float32(255), np.float32(0.5)
     for p in range(hold.shape[0]):
         i, a = grid.rows[p], grid.row_parts[p]
-        for j in range(cover.shape[1]):
-            for k in range(2):
-                line[j, k] = cover[i, j, k] + a * (cover[i + 1, j, k] - cover[i, j, k])
+        for j in range(face.shape[1]):
+            line[j, 0] = face[i, j] + a * (face[i + 1, j] - face[i, j])
+            line[j, 1] = shown[i, j] + a * (shown[i + 1, j] - shown[i, j])
         is_painted = packed_box[0] <= p < packed_box[2]
         if is_painted:
             i, a = packed_grid.rows[p - packed_box[0]], packed_grid.row_parts[p - packed_box[0]]

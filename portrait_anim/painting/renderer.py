@@ -29,7 +29,7 @@ _STRIDE = 32  # px: the networks take boxes whose sides and place are multiples 
 class Square:
     """One frame as the networks see it, in a box of the crop.
 
-    warp: the geometry. seen: the generator's input. painted: (h, w, 9) float32, see `compose.paint_box`.
+    warp: the geometry. seen: the generator's input. painted: see `compose.paint_box`.
     """
 
     warp: Warp
@@ -44,7 +44,8 @@ class Square:
     @property
     def image(self) -> np.ndarray:
         """The finished picture, (h, w, 3) uint8."""
-        return to_uint8(self.painted[..., :3] + self.painted[..., 3:6])
+        picture = self.painted[1:-1, 1:-1]
+        return np.rint(np.clip(picture[..., :3] + picture[..., 3:6], 0, 255)).astype(np.uint8)
 
     @property
     def mouth(self) -> np.ndarray:
