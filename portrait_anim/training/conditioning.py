@@ -74,12 +74,12 @@ class Seen:
     """What the generator sees of N = B R boxes, the twin of `painting.conditioning.Condition`.
 
     x: (N, 13, h, w). flows, weights: of each view, (b, R, 2, h, w) px and (b, R, 1, h, w) for the b episodes that use
-    it. face: (N, 1, h, w).
+    it, None if there are none. face: (N, 1, h, w).
     """
 
     x: Tensor
-    flows: list[Tensor]
-    weights: list[Tensor]
+    flows: list[Tensor | None]
+    weights: list[Tensor | None]
     face: Tensor
     warps: Warps
 
@@ -97,6 +97,10 @@ def condition(warps: Warps, views: Tensor, plate: Tensor, drawing: Tensor) -> Se
     is_face = torch.from_numpy(IS_FACE).to(ids.device)[ids][:, :, None]
     flows, weights = [], []
     for view, episodes in enumerate(warps.episodes):
+        if episodes is not None and not len(episodes):
+            flows.append(None)
+            weights.append(None)
+            continue
         some = (lambda a, n=view: a[:, :, n]) if episodes is None else (lambda a, n=view, e=episodes: a[e][:, :, n])
         of = lambda a, e=episodes: a if e is None else a[e]
         shifts = some(warps.shifts)
@@ -122,6 +126,8 @@ def carry(images: Tensor, seen: Seen, change: Callable[[Tensor], Tensor] = lambd
     """
     total = None
     for view, (flow, weight, episodes) in enumerate(zip(seen.flows, seen.weights, seen.warps.episodes)):
+        if flow is None:
+            continue
         if residual is not None:
             added = residual.unflatten(0, (-1, flow.shape[1]))
             flow = flow + (added if episodes is None else added[episodes])
