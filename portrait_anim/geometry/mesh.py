@@ -164,9 +164,12 @@ class HeadMesh:
         return np.concatenate([irises_within_lids(target), rings.reshape(-1, 3)])
 
     @cached_property
-    def facing(self) -> np.ndarray:
-        """How well this photo shows each triangle, (F,), see `facing`."""
-        return facing(self.vertices)
+    def seen(self) -> np.ndarray:
+        """How well this photo shows each triangle, (F,), see `seen`."""
+        scale = 256 / max(face_height(self.landmarks), 1e-6)  # px of a face: small photos are looked at enlarged
+        low, high = self.vertices[:, :2].min(0), self.vertices[:, :2].max(0)
+        frame = (*np.floor(low).tolist(), *np.ceil(high).tolist())
+        return seen(self.vertices, rasterise(self.vertices, frame, 1 / scale), 1 / scale)
 
 
 ORIENTATION = np.sign(_normal_z(HeadMesh(MEAN_FACE * 100).vertices))  # some triangles are listed clockwise
@@ -180,6 +183,20 @@ def facing(vertices: np.ndarray) -> np.ndarray:
     z = _normal_z(vertices) * ORIENTATION
     near = (LABELS == RING) | (LABELS == RING + 1)
     return np.where(LABELS > RING + 1, 1.0, np.where(near, np.clip(z + 0.3, -1, 1), z))
+
+
+def seen(vertices: np.ndarray, ids: np.ndarray, step: float) -> np.ndarray:
+    """Return how well each triangle is seen, (F,): its `facing`, in the shell times the part of it that is not hidden.
+
+    A head turned far aside hides the shell on its other side: there the photo shows the face, not what is behind it.
+    ids: (H, W), the triangle of every cell as `rasterise` gives them. step: px per cell.
+    """
+    a, b, c = vertices[TRIANGLES, :2].transpose(1, 0, 2)
+    (ux, uy), (vx, vy) = (b - a).T, (c - a).T
+    area = np.abs(ux * vy - uy * vx) / (2 * step**2)  # cells
+    visible = np.bincount(ids.ravel() + 1, minlength=len(LABELS) + 1)[1:] / np.maximum(area, 1)
+    value = facing(vertices)
+    return np.where((LABELS >= RING) & (value > 0), value * np.clip(visible, 0, 1), value)
 
 
 def rasterise(vertices: np.ndarray, frame: tuple[int, int, int, int], step: float = 1) -> np.ndarray:

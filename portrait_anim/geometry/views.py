@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -34,6 +35,11 @@ class View:
     def __post_init__(self) -> None:
         self.mesh = HeadMesh(self.landmarks)
 
+    @cached_property
+    def rgba(self) -> np.ndarray:
+        """The picture with the matte as its fourth channel, (512, 512, 4) uint8."""
+        return np.dstack([self.image, np.rint(self.matte * 255).astype(np.uint8)])
+
     def lit_as(self, canvas: View) -> View:
         """The same view in the light of canvas."""
         gain = light_gain(canvas, self)
@@ -63,7 +69,7 @@ def light_gain(canvas: View, other: View) -> np.ndarray:
     Where both photos show the face their smoothed colours are compared; from there the ratio is carried over the
     face to the parts that only the other shows.
     """
-    vertex_facing = lambda view: _vertex_mean(view.mesh.facing)
+    vertex_facing = lambda view: _vertex_mean(view.mesh.seen)
     both = np.clip(4 * np.minimum(vertex_facing(canvas), vertex_facing(other)) - 1, 0, 1) + 1e-4
     colour = [
         sample(cv2.GaussianBlur(v.image, (0, 0), 10), v.landmarks[None, :468, :2].astype(np.float32))[0]

@@ -17,7 +17,11 @@ Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in px of the crop
 WHOLE: Box = (0, 0, CROP, CROP)
 STEP = 2  # px of the crop per cell of the coarse grid
 _SHARE_BLUR, _SHELL_BLUR = 2, 2.5  # cells, sigma; OpenCV's kernels reach four times as far
+_REACH = 4 * _SHARE_BLUR  # cells that a blurred share reaches beyond itself
+_RIM = 9  # cells, twice the width of the rim along the outline of a face that hides something
 _FACE_BLUR = 0.75  # cells, sigma
+_TURNED = np.sin(np.radians(20))  # of the photo, away from the camera
+_IS_OUTER = np.append(LABELS >= RING + 2, True)
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
 IS_FACE = np.append(LABELS < RING, False)  # of every triangle, and of "outside the mesh"
 
@@ -29,7 +33,8 @@ class Warp:
     vertices: (658, 3) of the mesh in the frame's pose, px of the crop. maps: (V, F+1, 6) float32, the affine map of
     every triangle into each view, see `mesh.triangle_maps`. shifts: (V, H, W, 2) float32, the displacement of the shell
     in px, where the view is seen. weights: (V, H, W) float32, the share of each view, with sum 1. face: (H, W) float32,
-    soft coverage of the face. These have a cell for every STEP px. table: (F+1, 6) float32, of each triangle: mouth
+    soft coverage of the face. shown: (H, W) float32, 0 where the person has left a place in the photo and the background
+    is seen, else 1. These have a cell for every STEP px. table: (F+1, 6) float32, of each triangle: mouth
     interior, eye interior, ring depth, log stretch, facing, share of other views; the last row is for "outside".
     """
 
@@ -39,6 +44,7 @@ class Warp:
     shifts: np.ndarray
     weights: np.ndarray
     face: np.ndarray
+    shown: np.ndarray
     table: np.ndarray
     used: list[bool] = field(default_factory=list)  # whether each view is seen in this frame; the canvas always is
 
@@ -88,29 +94,33 @@ class Warper:
 
     def __init__(self, views: list[View], frame: Box = WHOLE):
         self.views, self.frame = views, frame
-        self._facing = np.stack([v.mesh.facing for v in views])  # (V, F)
+        self._seen = np.stack([v.mesh.seen for v in views])  # (V, F)
+        self._facing = np.stack([mesh.facing(v.mesh.vertices) for v in views])
+        # Only a head that is turned aside hides much of its shell.
+        self._is_turned = np.abs(mesh.head_axes(views[0].landmarks)[:2, 2]).max() > _TURNED
+        self._faces = [_inner_and_outer_face(v) for v in views]
         self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
         # How well each view shows each of _PARTS, (V, P).
-        self._shown = np.clip((self._facing @ _PART_MASKS.T / _PART_MASKS.sum(1) - 0.25) / 0.25, 0, 1)
+        self._shown = np.clip((self._seen @ _PART_MASKS.T / _PART_MASKS.sum(1) - 0.25) / 0.25, 0, 1)
         # One row per triangle, one more for "outside the mesh": the maps, of which three change with the pose.
         depth = np.where(LABELS >= RING, (LABELS - RING + 1) / 6, 0)
         table = np.stack([LABELS == MOUTH, LABELS == EYE, depth, depth * 0, depth * 0, depth * 0], 1)
         self._table = np.concatenate([table, [[0, 0, 1, 0, 1, 0]]]).astype(np.float32)
 
-    def _shares(self, vertices: np.ndarray) -> np.ndarray:
+    def _shares(self, vertices: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Share of each view in each triangle, (V, F+1). At the canvas' own pose and expression all is the canvas'.
 
         Another view helps where the canvas is turned away, and so would be stretched, while the other is not and the
         target turns towards the camera; another photo also where its mouth or eyes are nearer to the target's.
         All of it is continuous in the target: what moves smoothly does not pop.
         """
-        canvas = self._facing[0]
+        canvas = self._seen[0]
         share = np.zeros((len(self.views), len(LABELS) + 1), np.float32)
         if len(self.views) > 1:
             mirror = np.array([[view.is_mirror] for view in self.views[1:]])
-            turned = np.clip((mesh.facing(vertices) - canvas) / 0.2, 0, 1)
+            turned = np.clip((mesh.seen(vertices, ids, STEP) - canvas) / 0.2, 0, 1)
             needed = turned * np.clip((np.where(mirror, 0.55, 0.75) - canvas) / 0.3, 0, 1)
-            gain = np.clip((self._facing[1:] - canvas - 0.15) / 0.3, 0, 1) * np.where(LABELS >= RING + 2, 0, needed)
+            gain = np.clip((self._seen[1:] - canvas - 0.15) / 0.3, 0, 1) * needed
             share[1:, :-1] = _sharpened(gain * np.where(mirror, 0.5, 1)) * gain.max(0)
         for part, better in zip(_PART_MASKS, self._fits(openness(vertices[: mesh.N_LANDMARKS])).T):
             if better.any():
@@ -130,8 +140,8 @@ class Warper:
     def warp(self, target: np.ndarray) -> Warp:
         """Return the warp that brings the views to target landmarks (478, 3), px of the crop."""
         vertices = self.views[0].mesh.posed(target)
-        share = self._shares(vertices)
         ids = mesh.rasterise(vertices, self.frame, STEP)
+        share = self._shares(vertices, ids)
         face = np.take(IS_FACE, ids, mode="wrap").astype(np.float32)  # -1 takes the last
         shell_weight = cv2.GaussianBlur(1 - face, (0, 0), _SHELL_BLUR)
         count = len(self.views)
@@ -139,22 +149,32 @@ class Warper:
         shifts = np.zeros((count, *ids.shape, 2), np.float32)
         maps = np.zeros((count, len(LABELS) + 1, 6), np.float32)
         weights[0] = 1
-        stretch = np.zeros(self._facing.shape, np.float32)
+        stretch = np.zeros(self._seen.shape, np.float32)
         used = [True] + [False] * (count - 1)
+        near = far = np.zeros(ids.shape, np.float32)  # where the canvas has its face in front, see `_hidden`
         for n, view in enumerate(self.views):
             part = (0, 0, *ids.shape)  # rows and columns in which the view is used
+            maps[n], area = mesh.triangle_maps(vertices, view.mesh.vertices)
             if n:
-                if share[n].max() <= UNSEEN:
-                    continue
                 mask = np.take(share[n], ids, mode="wrap")
-                part = _grown(cv2.boundingRect((mask > 0).astype(np.uint8)), 4 * _SHARE_BLUR, ids.shape)
+                helps = near if view.is_mirror else np.zeros_like(near)
+                if max(mask.max(), helps.max()) <= UNSEEN:
+                    continue
+                part = _grown(cv2.boundingRect((np.maximum(mask, helps) > 0).astype(np.uint8)), _REACH, ids.shape)
+                self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
                 some = np.s_[part[0] : part[2], part[1] : part[3]]
+                if helps.max() > UNSEEN:
+                    mask[some] = np.maximum(
+                        mask[some], helps[some] * (1 - self._hidden(n, ids, face, shifts[n])[0][some])
+                    )
                 weights[n][some] = cv2.GaussianBlur(mask[some], (0, 0), _SHARE_BLUR)
                 weights[0][some] -= weights[n][some]
                 used[n] = bool(weights[n].max() > UNSEEN)
-            maps[n], area = mesh.triangle_maps(vertices, view.mesh.vertices)
+            else:
+                self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
+                if self._is_turned:
+                    near, far = self._hidden(0, ids, face, shifts[0])
             stretch[n] = np.clip(np.log(np.maximum(area, 1e-2)), -3, 3) / 3
-            self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
         best = share[:, :-1].argmax(0)
         table = self._table.copy()  # frames are made in several threads
         each = np.arange(len(best))
@@ -162,7 +182,28 @@ class Warper:
         table[:-1, 5] = 1 - share[0, :-1]
         # The face's own edge against the plate is softened: a hard maximum with the matte would be jagged.
         soft = cv2.GaussianBlur(face, (0, 0), _FACE_BLUR)
-        return Warp(self.frame, vertices, maps, shifts, weights, soft, table, used)
+        shown = 1 - cv2.GaussianBlur(far, (0, 0), _FACE_BLUR)
+        return Warp(self.frame, vertices, maps, shifts, weights, soft, shown, table, used)
+
+    def _hidden(self, n: int, ids: np.ndarray, face: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where a view has its face in front of what the shell looks for there: near it and far, 0..1 (H, W).
+
+        A head that turns back from a profile uncovers the shell behind it, and the background. The photo shows the
+        profile's nose and lips at that place, which would be seen a second time beside the face. In the near rings
+        only the inner part of the photo's face counts, because the shell begins at its outline, and the mirror image
+        shows what is there. In the far rings and outside it is the background.
+        """
+        x0, y0 = self.frame[:2]
+        rows, columns = np.arange(face.shape[0], dtype=np.float32), np.arange(face.shape[1], dtype=np.float32)
+        at = shift / STEP
+        at[..., 0] += columns[None] + np.float32(x0 / STEP)
+        at[..., 1] += rows[:, None] + np.float32(y0 / STEP)
+        inner, outer = self._faces[n]
+        here = cv2.dilate(face, np.ones((_RIM, _RIM), np.uint8))
+        near = cv2.remap(inner, at, None, cv2.INTER_LINEAR, borderValue=0) * (1 - face)
+        far = cv2.remap(outer, at, None, cv2.INTER_LINEAR, borderValue=0) * (1 - here)
+        is_far = np.take(_IS_OUTER, ids, mode="wrap")
+        return np.where(is_far, 0, near).astype(np.float32), np.where(is_far, far, 0).astype(np.float32)
 
     def _fill_shift(
         self, ids: np.ndarray, maps: np.ndarray, weight: np.ndarray, part: tuple, shift: np.ndarray
@@ -178,6 +219,16 @@ class Warper:
         corner = self.frame[0] + x0 * STEP, self.frame[1] + y0 * STEP
         kernels.shell_shift(ids[here], maps, IS_FACE, corner, STEP, raw)
         shift[here] = cv2.GaussianBlur(raw, (0, 0), _SHELL_BLUR) / np.maximum(weight[here], 1e-3)[..., None]
+
+
+def _inner_and_outer_face(view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Return where a view's face is without its rim, and with a rim around it: (256, 256) float32, 0 or 1.
+
+    There is a cell for every STEP px.
+    """
+    face = np.take(IS_FACE, mesh.rasterise(view.mesh.vertices, WHOLE, STEP), mode="wrap").astype(np.float32)
+    rim = np.ones((_RIM, _RIM), np.uint8)
+    return cv2.erode(face, rim, borderValue=0), cv2.dilate(face, rim)
 
 
 def _grown(rect: tuple[int, int, int, int], margin: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:

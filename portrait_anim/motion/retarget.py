@@ -34,8 +34,8 @@ from ..landmarks.following import MotionTrack
 MOTIONS = ("relative", "absolute")
 PARTS = ("head", "face", "eyes", "lips")
 
-MAX_SHIFT = 0.6  # face heights; how far the head may leave its place, see soft_limit
-MAX_ZOOM = 1.2  # factor; the same way
+MAX_SHIFT = 0.35  # face heights; how far the head may leave its place on a body that stays, see soft_limit
+MAX_ZOOM = 1.1  # factor; the same way
 ZOOM_NOISE = 0.008  # relative: smaller changes of the head's size are the tracker's, and fade
 MAX_OFFSET = 0.16  # face heights an expression moves a landmark; the same way
 MAX_LIPS = 1.0  # gap over the mouth's width; the same way

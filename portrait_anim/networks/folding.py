@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .blocks import SLOPE, EnlargingConv, LeanBlock, upsample
 
-SIZES = 6  # of inputs for which a convolution keeps laid-out weights: the box of the head takes few in one video
+SIZES = 8  # of inputs for which a convolution keeps laid-out weights: the box of the head takes few in one video
 
 
 def packs(like: Tensor) -> bool:
@@ -41,11 +41,6 @@ class FoldedConv:
         self._weight, self._bias = weight.to(like, memory_format=torch.channels_last), bias.to(like)
         self._packs = packs(like)
         self._packed: dict[torch.Size, Tensor] = {}  # by the size of the input
-
-    @classmethod
-    def of(cls, conv: nn.Conv2d, like: Tensor) -> FoldedConv:
-        """Fold a convolution of a network as it is."""
-        return cls(*parameters(conv), like, conv.stride[0])
 
     def __call__(self, x: Tensor, activated: bool = False) -> Tensor:
         if self._packs:
@@ -124,6 +119,8 @@ class FoldedBlock:
         self._skip = None
         if not isinstance(block.skip, nn.Identity):
             self._skip = FoldedConv(*_followed_by(after, *parameters(block.skip)), like)
+        elif after is not None:
+            self._skip = FoldedConv(after, after.new_zeros(len(after)), like)
 
     def __call__(self, x: Tensor, beside: tuple[FoldedConv, Tensor] | None = None) -> Tensor:
         """Give the block of x; beside: and to it, added, a convolution of something else of the result's size."""

@@ -32,10 +32,13 @@ def window(box: Box = WHOLE) -> np.ndarray:
 def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: np.ndarray | None) -> np.ndarray:
     """Return the picture in a box of the crop and what it is made of, (h, w, 9) float32, see N_PAINTED.
 
-    painting: (7, h, w) float32, planes of mask, residual flow 2, colour 3 and change of the matte; None for the warp
+    painting: (h, w, 7) float32: mask, residual flow 2, colour 3 and change of the matte; None for the warp
     alone. With the warp of the views by the flow and the residual flow,
-        matte = clamp(warped matte + change), refined = plate over by matte, painted = x[:3] + colour,
-        picture = mask * refined + (1 - mask) * painted = refined + added.
+        matte = clamp(warped matte + change), refined = the warp over the plate by this matte,
+        picture = mask * refined + (1 - mask) * (refined + colour) = refined + added.
+
+    The colour is added to the refined picture, not to the warp: where the flow has moved a contour, the contour of the
+    warp would shine through.
     """
     out = np.zeros((*seen.face.shape, N_PAINTED), np.float32)
     if painting is None:
@@ -45,9 +48,9 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
     flows = [None if flow is None else flow.copy() for flow in seen.flows]
     for flow in flows:
         if flow is not None:
-            kernels.add_flow(painting[1:3], share, flow)
-    moved = moved_views(views, flows, seen.weights)
-    kernels.paint(moved, seen.x, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out)
+            kernels.add_flow(painting, share, flow)
+    moved = moved_views(views, flows, seen.weights, seen.shown)
+    kernels.paint(moved, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out)
     return out
 
 
@@ -107,9 +110,21 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
             a0, b0, a1, b1 = part = _in_region(portrait, (x, y, x + width, y + height))
             if a0 < a1 and b0 < b1:
                 kernels.blend(fetch(n, part), among, _grid(*place, part, warp.frame, STEP), (b0, a0), picture)
+    soft = np.empty_like(picture)
+    low, high = (side(in_region[mesh.OVAL, :2], 0).astype(int) for side in (np.min, np.max))
+    kernels.soften_edge(ids, IS_FACE, picture, (low[1] - 2, low[0] - 2, high[1] + 3, high[0] + 3), soft)
     frame = portrait.photo.copy()
     kernels.finish(
-        picture, warp.face, grid, region.hold, region.plate, packed, packed_grid, packed_box, (top, left), frame
+        soft,
+        np.dstack([warp.face, warp.shown]),
+        grid,
+        region.hold,
+        region.plate,
+        packed,
+        packed_grid,
+        packed_box,
+        (top, left),
+        frame,
     )
     return frame
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ..geometry import mesh
-from ..geometry.views import View
+from ..geometry.views import View, sample
 from ..geometry.warp import WHOLE, Box, Warp
 from . import kernels
 
@@ -21,7 +21,7 @@ class Condition:
 
     x: (h, w, 13) float32, the warped photo over the plate and the landmark drawing in -1..1, the maps in 0..1 (stretch
     in -1..1), and the warped matte in 0..1. flows: of each view that is used, (h, w, 2) px, else None. weights: of each
-    view, (h, w) float32. face: (h, w) float32, soft coverage of the face.
+    view, (h, w) float32. face, shown: (h, w) float32, see `Warp`.
     """
 
     box: Box
@@ -29,6 +29,7 @@ class Condition:
     flows: list[np.ndarray | None]
     weights: list[np.ndarray]
     face: np.ndarray
+    shown: np.ndarray
 
 
 def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarray, box: Box = WHOLE) -> Condition:
@@ -39,20 +40,23 @@ def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarr
     ids = mesh.rasterise(warp.vertices, box)
     flows = [warp.flow(n, ids, box) if used else None for n, used in enumerate(warp.used)]
     weights = [warp.enlarged(weight, box) for weight in warp.weights]
-    face = warp.enlarged(warp.face, box)
-    moved = moved_views(views, flows, weights)
+    face, shown = warp.enlarged(warp.face, box), warp.enlarged(warp.shown, box)
+    moved = moved_views(views, flows, weights, shown)
     x = np.empty((*moved.shape[:2], N_CHANNELS), np.float32)
     place = (box[1], box[0])
     kernels.assemble(moved, face, plate, mesh.draw_landmarks(target), ids, warp.table, place, x)
-    return Condition(box, x, flows, weights, face)
+    return Condition(box, x, flows, weights, face, shown)
 
 
-def moved_views(views: list[View], flows: list[np.ndarray | None], weights: list[np.ndarray]) -> np.ndarray:
+def moved_views(
+    views: list[View], flows: list[np.ndarray | None], weights: list[np.ndarray], shown: np.ndarray
+) -> np.ndarray:
     """Return the views' colours (0..255) and mattes (0..1), moved by the flows and blended: (h, w, 4) float32."""
     moved = np.zeros((*weights[0].shape, 4), np.float32)
     for view, flow, weight in zip(views, flows, weights):
         if flow is not None:
-            kernels.gather(view.image, view.matte, flow, weight, moved)
+            kernels.add_view(sample(view.rgba, flow), weight, moved)
+    moved[..., 3] *= shown
     return moved
 
 

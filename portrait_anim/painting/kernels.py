@@ -14,29 +14,18 @@ ONE = np.float32(1)  # an integer and a float32 are computed in float64, which t
 
 
 @compiled
-def gather(image, matte, flow, weight, moved):
-    """Add a view's share of the picture: its image (S, S, 3) uint8 and matte (S, S) float32 at flow, by weight.
+def add_view(pixels, weight, moved):
+    """Add a view's share of the picture: pixels (h, w, 4) uint8 by weight (h, w) float32 to moved (h, w, 4) float32.
 
-    flow: (h, w, 2), weight: (h, w) float32. moved: (h, w, 4) float32, colour 0..255 and matte 0..1.
+    moved has colours in 0..255 and the matte in 0..1.
     """
-    height, width = matte.shape
     for i in range(moved.shape[0]):
         for j in range(moved.shape[1]):
             share = weight[i, j]
-            if share == 0:
-                continue
-            x = int(np.floor(flow[i, j, 0] * 32 - np.float32(15.5)))
-            y = int(np.floor(flow[i, j, 1] * 32 - np.float32(15.5)))
-            right, lower = np.float32(x & 31) / 32, np.float32(y & 31) / 32
-            x0, x1 = min(max(x >> 5, 0), width - 1), min(max((x >> 5) + 1, 0), width - 1)
-            y0, y1 = min(max(y >> 5, 0), height - 1), min(max((y >> 5) + 1, 0), height - 1)
-            a, b = (ONE - right) * (ONE - lower) * share, right * (ONE - lower) * share
-            c, d = (ONE - right) * lower * share, right * lower * share
-            for k in range(3):
-                moved[i, j, k] += (
-                    a * image[y0, x0, k] + b * image[y0, x1, k] + c * image[y1, x0, k] + d * image[y1, x1, k]
-                )
-            moved[i, j, 3] += a * matte[y0, x0] + b * matte[y0, x1] + c * matte[y1, x0] + d * matte[y1, x1]
+            if share != 0:
+                for k in range(3):
+                    moved[i, j, k] += share * np.float32(pixels[i, j, k])
+                moved[i, j, 3] += share * np.float32(1 / 255) * np.float32(pixels[i, j, 3])
 
 
 @compiled
@@ -88,38 +77,38 @@ def assemble(moved, face, plate, drawing, ids, table, place, x):
 
 
 @compiled
-def add_flow(residual, window, flow):
-    """Add residual (2, h, w) float32 times window (h, w) to flow (h, w, 2)."""
+def add_flow(painting, window, flow):
+    """Add the residual flow, channels 1 and 2 of painting (h, w, 7) float32, times window (h, w) to flow (h, w, 2)."""
     for i in range(window.shape[0]):
         for j in range(window.shape[1]):
             for k in range(2):
-                flow[i, j, k] += residual[k, i, j] * window[i, j]
+                flow[i, j, k] += painting[i, j, 1 + k] * window[i, j]
 
 
 @compiled
-def paint(moved, x, face, plate, painting, window, place, out):
+def paint(moved, face, plate, painting, window, place, out):
     """Compose the picture in a box: the refined warp, what the painting adds to it, and what the composite needs.
 
-    moved: (h, w, 4) with the residual flow. x: (h, w, 13) of `assemble`. face, window: (h, w). plate: (S, S, 3) uint8,
-    in which the box begins at place (row, column). painting: (7, h, w) float32, planes of mask, flow 2, colour 3 and
+    moved: (h, w, 4) with the residual flow. face, window: (h, w) float32. plate: (S, S, 3) uint8,
+    in which the box begins at place (row, column). painting: (h, w, 7) float32: mask, flow 2, colour 3 and
     change of the matte. out: (h, w, 9) float32: refined 3 and added 3, in -1..1, change of the matte, flow 2 in px.
     """
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
+    for i in range(window.shape[0]):
+        for j in range(window.shape[1]):
             share = window[i, j]
-            change = painting[6, i, j] * share
+            change = painting[i, j, 6] * share
             matte = moved[i, j, 3] + face[i, j] * (ONE - moved[i, j, 3]) + change
             matte = min(max(matte, np.float32(0)), ONE)
             for k in range(3):
                 under = np.float32(plate[place[0] + i, place[1] + j, k])
                 refined = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
-                painted = x[i, j, k] + painting[3 + k, i, j]
-                image = min(max(painted + painting[0, i, j] * (refined - painted), -ONE), ONE)
+                image = refined + (ONE - painting[i, j, 0]) * painting[i, j, 3 + k]
+                image = min(max(image, -ONE), ONE)
                 out[i, j, k] = refined
                 out[i, j, 3 + k] = (image - refined) * share
             out[i, j, 6] = change
-            out[i, j, 7] = painting[1, i, j] * share
-            out[i, j, 8] = painting[2, i, j] * share
+            out[i, j, 7] = painting[i, j, 1] * share
+            out[i, j, 8] = painting[i, j, 2] * share
 
 
 class Grid(NamedTuple):
@@ -192,6 +181,33 @@ def blend(pixels, share, grid, first, picture):
 
 
 @compiled
+def soften_edge(ids, is_face, picture, box, out):
+    """Copy picture (P, Q, 4) uint8 to out, smoothed (3x3 binomial) where the face's triangles end: no staircase there.
+
+    ids: (P, Q) int32, the triangle of each pixel. is_face: (F+1,) bool. box: rows and columns (begin, begin, end, end)
+    that hold the face.
+    """
+    out[:] = picture
+    for p in range(max(box[0], 1), min(box[2], ids.shape[0] - 1)):
+        for q in range(max(box[1], 1), min(box[3], ids.shape[1] - 1)):
+            here = is_face[ids[p, q]]
+            if (
+                is_face[ids[p, q - 1]] == here
+                and is_face[ids[p, q + 1]] == here
+                and is_face[ids[p - 1, q]] == here
+                and is_face[ids[p + 1, q]] == here
+            ):
+                continue
+            for k in range(4):
+                total = 4 * np.int32(picture[p, q, k])
+                total += 2 * (np.int32(picture[p, q - 1, k]) + np.int32(picture[p, q + 1, k]))
+                total += 2 * (np.int32(picture[p - 1, q, k]) + np.int32(picture[p + 1, q, k]))
+                total += np.int32(picture[p - 1, q - 1, k]) + np.int32(picture[p - 1, q + 1, k])
+                total += np.int32(picture[p + 1, q - 1, k]) + np.int32(picture[p + 1, q + 1, k])
+                out[p, q, k] = (total + 8) >> 4
+
+
+@compiled
 def strength(painted, shading, much):
     """How much of the smooth picture shows, (h, w), where the painting adds more than shading: all from 0.2 on.
 
@@ -224,20 +240,22 @@ def pack(painted, much, packed):
 
 
 @compiled
-def finish(picture, face, grid, hold, plate, packed, packed_grid, packed_box, first, frame):
+def finish(picture, cover, grid, hold, plate, packed, packed_grid, packed_box, first, frame):
     """The person over the plate, the painting on it, all held to the frame as it was where the region ends.
 
-    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face: (H, W) float32, enlarged by grid. packed: of
+    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. cover: (H, W, 2) float32, face and shown of
+    the warp, enlarged by grid. packed: of
     `pack`, enlarged by packed_grid over the rows and columns packed_box (begin, begin, end, end) of the picture. first:
     row and column of the picture in frame. frame: (.., .., 3) uint8, the whole photo.
     """
-    line, strip = np.empty(face.shape[1], np.float32), np.empty((packed.shape[1], 8), np.float32)
+    line, strip = np.empty((cover.shape[1], 2), np.float32), np.empty((packed.shape[1], 8), np.float32)
     here = np.zeros(8, np.float32)
     full, half = np.float32(255), np.float32(0.5)
     for p in range(hold.shape[0]):
         i, a = grid.rows[p], grid.row_parts[p]
-        for j in range(face.shape[1]):
-            line[j] = face[i, j] + a * (face[i + 1, j] - face[i, j])
+        for j in range(cover.shape[1]):
+            for k in range(2):
+                line[j, k] = cover[i, j, k] + a * (cover[i + 1, j, k] - cover[i, j, k])
         is_painted = packed_box[0] <= p < packed_box[2]
         if is_painted:
             i, a = packed_grid.rows[p - packed_box[0]], packed_grid.row_parts[p - packed_box[0]]
@@ -254,10 +272,11 @@ def finish(picture, face, grid, hold, plate, packed, packed_grid, packed_box, fi
                 j, b = packed_grid.columns[q - packed_box[1]], packed_grid.column_parts[q - packed_box[1]]
                 for k in range(8):
                     here[k] = strip[j, k] + b * (strip[j + 1, k] - strip[j, k])
-            if picture[p, q, 3] < 255 or (painted_here and here[7] < 0):
-                j = grid.columns[q]
-                behind = ONE - (line[j] + grid.column_parts[q] * (line[j + 1] - line[j]))
-                behind *= (full - np.float32(picture[p, q, 3])) * np.float32(1 / 255)
+            j, b = grid.columns[q], grid.column_parts[q]
+            shown = line[j, 1] + b * (line[j + 1, 1] - line[j, 1])
+            if picture[p, q, 3] < 255 or shown < 1 or (painted_here and here[7] < 0):
+                behind = ONE - (line[j, 0] + b * (line[j + 1, 0] - line[j, 0]))
+                behind *= ONE - shown * np.float32(picture[p, q, 3]) * np.float32(1 / 255)
                 if painted_here:
                     behind = min(max(behind - here[7], np.float32(0)), ONE)
                 red += behind * (np.float32(plate[p, q, 0]) - red)

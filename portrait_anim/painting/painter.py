@@ -118,11 +118,11 @@ class ConditionedGenerator:
     features: list[list[np.ndarray]]
 
     def paint(self, seen: Condition) -> np.ndarray:
-        """Return the painting of a box, (7, h, w) float32: mask, residual flow 2, colour 3 and change of the matte.
+        """Return the painting of a box, (h, w, 7) float32: mask, residual flow 2, colour 3 and change of the matte.
 
         The sides and the place of the box are multiples of 32 px.
         """
         planes = lambda a: torch.from_numpy(a)[None].permute(0, 3, 1, 2)
         moved = [planes(level) for level in carried(self.features, seen)]
         painting = self.generator(planes(seen.x), (seen.box[1], seen.box[0]), moved)
-        return np.concatenate([part[0].cpu().numpy() for part in painting])
+        return np.ascontiguousarray(painting[0].permute(1, 2, 0).cpu().numpy())

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,22 +11,37 @@ from safetensors.torch import load_file, save_file
 
 from portrait_anim.errors import InputError, OutputError
 from portrait_anim.networks import weights
-from portrait_anim.networks.networks import Discriminator, Embedder, Generator, ModelConfig
+from portrait_anim.networks.config import ModelConfig
+from portrait_anim.networks.critic import Discriminator
+from portrait_anim.networks.embedder import Embedder
+from portrait_anim.networks.generator import Generator
+from portrait_anim.networks.paper import PaperGenerator
+from portrait_anim.networks.source import SourceEncoder
 
-CONFIG = ModelConfig(widths=(8, 12, 16), embedding=10, middle=1, embedder_widths=(6, 8, 12))
+CONFIG = ModelConfig(
+    size=64,
+    embedding=10,
+    widths=(8, 12, 16),
+    middle=1,
+    feature_widths=(4, 6),
+    source_widths=(6, 8, 12),
+    critic_widths=(8, 12),
+    local_widths=(6, 8),
+    local_side=16,
+)
 INFO = {"name": "tiny", "training": "none", "licence": "none"}
-HEADER = {"format": 1, "config": weights.asdict(CONFIG), "info": INFO}
+HEADER = {"format": 2, "config": weights.asdict(CONFIG), "info": INFO}
 
 
 @pytest.fixture(scope="module")
 def networks():
     torch.manual_seed(0)
-    return Generator(CONFIG), Embedder(CONFIG)
+    return {"generator": Generator(CONFIG), "source": SourceEncoder(CONFIG)}
 
 
 @pytest.fixture
 def good(networks, tmp_path):
-    return weights.save(tmp_path, *networks, CONFIG, INFO)
+    return weights.save(tmp_path, CONFIG, INFO, **networks)
 
 
 def craft(path, tensors, header):
@@ -55,27 +69,29 @@ def test_what_is_saved_is_loaded(networks, good):
     assert re.fullmatch(r"portrait_anim-[0-9a-f]{8}\.safetensors", good.name)
     assert loaded.sha256[:8] == good.stem[-8:]
     assert loaded.config == CONFIG and loaded.info == INFO
-    for before, after in zip(networks, loaded[:2]):
+    assert loaded.embedder is None and loaded.critic is None
+    for part, before in networks.items():
+        after = getattr(loaded, part)
         assert not after.training
         for key, value in after.state_dict().items():
             assert value.dtype == torch.float32
             assert torch.equal(value, before.state_dict()[key].half().float()), key
     with torch.no_grad():
-        e = loaded.embedder(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
-        loaded.generator(torch.rand(1, 13, 32, 32), loaded.generator.projection(e))
+        features, e = loaded.source(torch.rand(1, 7, 64, 64))
+        loaded.generator(torch.rand(1, 13, 64, 64), features, features, loaded.generator.projection(e))
 
 
 def test_the_discriminator_is_kept_without_its_videos_and_loaded_when_asked_for(networks, tmp_path):
     critic = Discriminator(CONFIG, n_videos=5)
-    path = weights.save(tmp_path, *networks, CONFIG, INFO, critic)
+    path = weights.save(tmp_path, CONFIG, INFO, **networks, critic=critic)
     assert "critic.videos.weight" not in load_file(path)
     assert weights.load(path).critic is None
     loaded = weights.load(path, critic=True).critic
     assert loaded.videos is None and not loaded.training
-    photo, person = torch.rand(2, 3, 64, 64), torch.randn(2, 10)
-    mouth = torch.full((2, 1, 2), 30.0)
+    photo, person, centres = torch.rand(2, 3, 64, 64), torch.randn(2, 10), torch.full((2, 1, 2), 30.0)
     with torch.no_grad():
-        scores = [d(photo, photo, person, mouth, mouth)[0] for d in (loaded, critic.eval())]
+        scores = [d(photo, photo, person, centres)[0] for d in (loaded, critic.eval())]
+        assert len(scores[0]) == 3
         for a, b in zip(*scores):
             assert torch.allclose(a, b, atol=0.02)
     tensors = load_file(path)
@@ -90,7 +106,7 @@ def test_files_without_a_discriminator_are_loaded_all_the_same(good):
 
 
 def test_saving_twice_gives_the_same_file(networks, good, tmp_path):
-    again = weights.save(tmp_path / "mine.safetensors", *networks, CONFIG, INFO)
+    again = weights.save(tmp_path / "mine.safetensors", CONFIG, INFO, **networks)
     assert again.read_bytes() == good.read_bytes()
     assert weights.load(str(again)).sha256 == weights.load(good).sha256  # a name without a hash will do
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors", good.name]
@@ -100,28 +116,32 @@ def test_dtype(good):
     assert weights.load(good, torch.bfloat16).generator.out.weight.dtype == torch.bfloat16
 
 
-def test_the_papers_model_is_saved_too(tmp_path):
-    config = replace(ModelConfig.paper(), embedding=16, widths=(8, 8), embedder_widths=(8, 8))
-    generator = Generator(config)
-    loaded = weights.load(weights.save(tmp_path, generator, Embedder(config), config, INFO))
-    assert loaded.config == config
+def test_the_papers_model_is_saved_too(tiny_paper, tmp_path):
+    generator, embedder = PaperGenerator(tiny_paper), Embedder(tiny_paper)
+    critic = Discriminator(tiny_paper, n_videos=2)
+    path = weights.save(tmp_path, tiny_paper, INFO, generator=generator, embedder=embedder, critic=critic)
+    loaded = weights.load(path, critic=True)
+    assert loaded.config == tiny_paper and loaded.source is None and loaded.critic.local is None
     with torch.no_grad():
-        x, psi = torch.rand(1, 3, 32, 32), generator.projection(torch.rand(1, 16))
-        assert torch.allclose(loaded.generator(x, psi), generator.eval()(x, psi), atol=0.02)
+        photo = torch.rand(1, 3, 128, 128)
+        e = embedder.eval()(photo, photo)
+        assert torch.allclose(loaded.embedder(photo, photo), e, atol=0.02 * e.max())
+        psi = generator.projection(torch.rand(1, 16))
+        assert torch.allclose(loaded.generator(photo, psi), generator.eval()(photo, psi), atol=0.03)
 
 
 def test_shipped_weights():
     path = weights.find_default()
-    assert path is not None and path.with_name("MODEL_CARD.md").is_file()
+    assert path is not None and path.with_name("MODEL_CARD.md").is_file() and path.stat().st_size < 40e6
     loaded = weights.load()
-    assert loaded.sha256[:8] == path.stem[-8:] and path.stat().st_size < 40e6
-    wave = torch.sin(torch.arange(13 * 64 * 64, dtype=torch.float64) * 0.37).float()
+    assert loaded.sha256[:8] == path.stem[-8:]
+    ramp = torch.arange(20 * 128 * 128, dtype=torch.float64).reshape(1, 20, 128, 128)
+    view, x = torch.sin(ramp * 0.37).float().split([7, 13], 1)
     with torch.no_grad():
-        psi = loaded.generator.projection(wave[None, :256])
-        painting = loaded.generator(wave.reshape(1, 13, 64, 64), psi)
+        features, e = loaded.source(view)
+        painting = loaded.generator(x, features, features, loaded.generator.projection(e))
     assert all(part.isfinite().all() for part in painting)
     assert painting.mask.std() > 0.01 and painting.flow.abs().max() > 0.1  # it is trained
-    assert path.stat().st_size < 40_000_000
 
 
 # ------------------------------------------------------------------------------- finding the default file
@@ -138,7 +158,7 @@ def test_default_is_found_in_checkout_and_wheel(layout, monkeypatch, tmp_path, g
     package = tmp_path / "portrait_anim"
     folder = tmp_path / "weights" if layout == "checkout" else package / "weights"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(weights, "__file__", str(package / "weights.py"))
+    monkeypatch.setattr(weights, "__file__", str(package / "networks" / "weights.py"))
     (folder / "other.safetensors").touch()
     assert weights.find_default() is None
     with pytest.raises(InputError, match="name a weights file"):
@@ -198,17 +218,22 @@ def test_damage_shows_in_the_checksum(good):
         ("", "holds no portrait-anim model"),
         ("[" * 100_000, "holds no portrait-anim model"),
         ("[]", "holds no portrait-anim model"),
-        ({"format": 1}, "holds no portrait-anim model"),
+        ({"format": 2}, "holds no portrait-anim model"),
         (HEADER | {"config": "big"}, "holds no portrait-anim model"),
         (HEADER | {"info": None}, "holds no portrait-anim model"),
-        (HEADER | {"format": 2}, "of format '2', this version reads 1; update"),
+        (
+            HEADER | {"format": 1},
+            "holds the first painter (format 1), which this version no longer has; use the weights",
+        ),
+        (HEADER | {"format": 3}, "of format '3', this version reads 2; update"),
         (HEADER | {"config": HEADER["config"] | {"dropout": 0.1}}, "unknown field 'dropout'"),
-        (HEADER | {"config": {"kind": "warp"}}, "lacks 'critic_unshuffle'"),
+        (HEADER | {"config": {"kind": "feature-warp"}}, "lacks 'critic_unshuffle'"),
         (HEADER | {"config": HEADER["config"] | {"kind": "other"}}, "kind cannot be 'other'"),
         (HEADER | {"config": HEADER["config"] | {"widths": [10**9]}}, "widths cannot be"),
-        (HEADER | {"config": HEADER["config"] | {"widths": [64, 1.5]}}, "no network can be built"),
+        (HEADER | {"config": HEADER["config"] | {"widths": [64, 64, 1.5]}}, "no network can be built"),
         (HEADER | {"config": HEADER["config"] | {"widths": [8, 12, 20]}}, "F16 (20, 12, 3, 3)"),
-        (HEADER | {"config": HEADER["config"] | {"widths": [4096] * 10}}, "unknown tensor"),  # would be 30 GB
+        (HEADER | {"config": HEADER["config"] | {"widths": [4096] * 10}}, "feature_widths cannot be"),
+        (HEADER | {"config": HEADER["config"] | {"widths": [8, 12, 4096]}}, "F16 (4096, 12, 3, 3)"),  # would be large
     ],
 )
 def test_wrong_headers(good, tmp_path, header, words):
@@ -226,10 +251,10 @@ def test_other_peoples_safetensors(good, tmp_path):
     [
         ("generator.out.weight", None, "lacks generator.out.weight"),
         ("generator.extra", torch.zeros(1), "unknown tensor 'generator.extra'"),
-        ("generator.out.bias", torch.zeros(95), "generator.out.bias is F32 (95,), not F16 (96,)"),
-        ("generator.out.bias", torch.zeros(96, dtype=torch.int64), "is I64 (96,)"),
-        ("generator.out.bias", torch.full((96,), torch.nan), "holds NaN"),
-        ("embedder.out.bias", torch.full((10,), torch.inf), "holds NaN or infinity"),
+        ("generator.out.bias", torch.zeros(95), "generator.out.bias is F32 (95,), not F16 (112,)"),
+        ("generator.out.bias", torch.zeros(112, dtype=torch.int64), "is I64 (112,)"),
+        ("generator.out.bias", torch.full((112,), torch.nan), "holds NaN"),
+        ("source.out.bias", torch.full((10,), torch.inf), "holds NaN or infinity"),
     ],
 )
 def test_wrong_tensors(good, tmp_path, key, value, words):
@@ -242,14 +267,15 @@ def test_wrong_tensors(good, tmp_path, key, value, words):
 
 
 def test_saving_refuses(networks, tmp_path):
-    generator, embedder = networks
     with pytest.raises(ValueError, match="licence"):
-        weights.save(tmp_path, generator, embedder, CONFIG, {"name": "a", "training": "b"})
+        weights.save(tmp_path, CONFIG, {"name": "a", "training": "b"}, **networks)
+    with pytest.raises(ValueError, match="made of source and generator"):
+        weights.save(tmp_path, CONFIG, INFO, generator=networks["generator"])
     for nowhere in (tmp_path / "no" / "folder.safetensors", f"{__file__}/x.safetensors"):
         with pytest.raises(OutputError, match="cannot be written"):
-            weights.save(nowhere, generator, embedder, CONFIG, INFO)
+            weights.save(nowhere, CONFIG, INFO, **networks)
     diverged = Generator(CONFIG)
     torch.nn.init.constant_(diverged.out.bias, 1e6)
     with pytest.raises(OutputError, match=r"generator\.out\.bias"):
-        weights.save(tmp_path, diverged, embedder, CONFIG, INFO)
+        weights.save(tmp_path, CONFIG, INFO, generator=diverged, source=networks["source"])
     assert not list(tmp_path.iterdir())
