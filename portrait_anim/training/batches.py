@@ -14,7 +14,7 @@ from .augmentation import recoloured, sampling_grid, taken
 from .conditioning import Warps, cut
 from .frames import Pictures
 
-_FLOATS = ("maps", "table", "shifts", "weights", "face")
+_FLOATS = ("maps", "table", "shifts", "weights", "face", "shown")
 _NUMBERS = ("flip", "back", "nodes", "colours", "tone")
 
 

@@ -7,6 +7,7 @@ episodes are computed that use it, unless shapes must not change (on a GPU).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,20 +17,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import mesh
-from ..geometry.views import CROP, View
+from ..geometry.views import CROP
 from ..geometry.warp import IS_FACE, Box, Warper
 from ..networks.generator import Painting
 
 _MARGIN = 24  # px around a box in which the warp is computed, too: its blurs reach so far
 
 
-def warp_numbers(views: list[View], target: np.ndarray, box: Box) -> dict[str, np.ndarray]:
-    """Return the warp of views to target landmarks in a box of the crop, to be stacked as `Warps` over episodes.
+def warp_numbers(warper: Warper, target: np.ndarray, box: Box) -> dict[str, np.ndarray]:
+    """Return the warp to target landmarks in a box of the crop, to be stacked as `Warps` over episodes.
 
-    The views need no pictures. Sides and place of the box are multiples of 2 px.
+    The warper's views need no pictures. Sides and place of the box are multiples of 2 px.
     """
-    grown = (box[0] - _MARGIN, box[1] - _MARGIN, box[2] + _MARGIN, box[3] + _MARGIN)
-    warp = Warper(views, grown).warp(target)
+    warper = copy.copy(warper)
+    warper.frame = (box[0] - _MARGIN, box[1] - _MARGIN, box[2] + _MARGIN, box[3] + _MARGIN)
+    warp = warper.warp(target)
     rows, columns = warp.cells(box)
     used = np.array(warp.used)
     weights = np.where(used[:, None, None], warp.weights[:, rows, columns], 0)
@@ -39,6 +41,7 @@ def warp_numbers(views: list[View], target: np.ndarray, box: Box) -> dict[str, n
         "shifts": warp.shifts[:, rows, columns].transpose(0, 3, 1, 2).copy(),
         "weights": weights[:, None],
         "face": warp.face[None, rows, columns].copy(),
+        "shown": warp.shown[None, rows, columns].copy(),
         "table": warp.table,
         "used": used,
     }
@@ -49,7 +52,8 @@ class Warps:
     """The geometry of R boxes of each of B episodes.
 
     ids: (B, R, h, w) integers, the triangle of every pixel, -1 outside. maps: (B, R, V, F+1, 6). table: (B, R, F+1, 6).
-    On the grid of 2 px: shifts (B, R, V, 2, h/2, w/2), weights (B, R, V, 1, h/2, w/2), face (B, R, 1, h/2, w/2).
+    On the grid of 2 px: shifts (B, R, V, 2, h/2, w/2), weights (B, R, V, 1, h/2, w/2), face and shown (B, R, 1, h/2,
+    w/2); see `geometry.warp.Warp`.
     corners: (B, R, 2) numpy, x and y of the boxes in px. episodes: of each view the numbers of the episodes that use
     it, None for all of them.
     """
@@ -60,6 +64,7 @@ class Warps:
     shifts: Tensor
     weights: Tensor
     face: Tensor
+    shown: Tensor
     corners: np.ndarray
     episodes: list[Tensor | None]
 
@@ -74,13 +79,14 @@ class Seen:
     """What the generator sees of N = B R boxes, the twin of `painting.conditioning.Condition`.
 
     x: (N, 13, h, w). flows, weights: of each view, (b, R, 2, h, w) px and (b, R, 1, h, w) for the b episodes that use
-    it, None if there are none. face: (N, 1, h, w).
+    it, None if there are none. face, shown: (N, 1, h, w).
     """
 
     x: Tensor
     flows: list[Tensor | None]
     weights: list[Tensor | None]
     face: Tensor
+    shown: Tensor
     warps: Warps
 
 
@@ -92,7 +98,6 @@ def condition(warps: Warps, views: Tensor, plate: Tensor, drawing: Tensor) -> Se
     """
     ids = torch.where(warps.ids < 0, len(IS_FACE) - 1, warps.ids.long())
     enlarged = lambda a: F.interpolate(a.flatten(0, 1), scale_factor=2, mode="bilinear", align_corners=False)
-    face = enlarged(warps.face)
     places = _places(warps)
     is_face = torch.from_numpy(IS_FACE).to(ids.device)[ids][:, :, None]
     flows, weights = [], []
@@ -108,15 +113,21 @@ def condition(warps: Warps, views: Tensor, plate: Tensor, drawing: Tensor) -> Se
         weights.append(enlarged(some(warps.weights)).unflatten(0, shape))
         shell = of(places) + enlarged(shifts).unflatten(0, shape)
         flows.append(torch.where(of(is_face), _mapped(of(ids), some(warps.maps), of(places)), shell))
-    seen = Seen(torch.empty(0), flows, weights, face, warps)
-    moved = carry(views, seen)
-    matte = moved[:, 3:] + face * (1 - moved[:, 3:])
+    seen = Seen(torch.empty(0), flows, weights, enlarged(warps.face), enlarged(warps.shown), warps)
+    colours, matte = _moved(views, seen)
     count = len(ids.flatten(0, 1))
     table = _looked_up(warps.table.flatten(0, 1), ids.flatten(0, 1).flatten(1)).transpose(1, 2)
     maps = table.reshape(count, -1, *ids.shape[2:])
-    seen.x = torch.cat([plate + matte * (moved[:, :3] - plate), drawing, maps, matte], 1)
+    seen.x = torch.cat([plate + matte * (colours - plate), drawing, maps, matte], 1)
     seen.x = seen.x.contiguous(memory_format=torch.channels_last)
     return seen
+
+
+def _moved(views: Tensor, seen: Seen, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the views' colours (N, 3, h, w) and the matte (N, 1, h, w), moved by the flows and blended."""
+    colours, matte = carry(views, seen, residual=residual).split([3, 1], 1)
+    matte = matte * seen.shown
+    return colours, matte + seen.face * (1 - matte)
 
 
 def carry(images: Tensor, seen: Seen, change: Callable[[Tensor], Tensor] = lambda a: a, residual: Tensor | None = None):
@@ -165,7 +176,7 @@ def cut(images: Tensor, warps: Warps) -> Tensor:
 
 @dataclass
 class Composite:
-    """image: the picture. refined: the warp with the painting's flow and matte. painted: the warp with its colour.
+    """image: the picture. refined: the warp with the painting's flow and matte. painted: the same with its colour.
 
     All are (N, 3, h, w) in about -1..1.
     """
@@ -177,11 +188,9 @@ class Composite:
 
 def compose(seen: Seen, views: Tensor, plate: Tensor, painting: Painting) -> Composite:
     """Make the picture of a painting; `painting.compose.paint_box` says how. views, plate: as of `condition`."""
-    moved = carry(views, seen, residual=painting.flow)
-    matte = (moved[:, 3:] + seen.face * (1 - moved[:, 3:]) + painting.matte).clamp(0, 1)
-    refined = plate + matte * (moved[:, :3] - plate)
-    painted = seen.x[:, :3] + painting.colour
-    return Composite(painting.mask * refined + (1 - painting.mask) * painted, refined, painted)
+    colours, matte = _moved(views, seen, painting.flow)
+    refined = plate + (matte + painting.matte).clamp(0, 1) * (colours - plate)
+    return Composite(refined + (1 - painting.mask) * painting.colour, refined, refined + painting.colour)
 
 
 def _places(warps: Warps) -> Tensor:

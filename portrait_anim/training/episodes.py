@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from ..geometry import mesh
 from ..geometry.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, openness
 from ..geometry.views import CROP, View
+from ..geometry.warp import Warper
 from .augmentation import Augmentation, AugmentationConfig
 from .conditioning import warp_numbers
 from .frames import canvases
@@ -121,11 +122,12 @@ def describe(
     views = [unseen(photos[0]), unseen(mesh.mirrored_landmarks(photos[0], CROP), True)]
     views += [unseen(points) for points, there in zip(photos[1:], present[1:]) if there]
     slots = [0, 1, *[2 + n for n, there in enumerate(present[1:]) if there]]
+    warper = Warper(views)
     parts, drawings, corners, centres = [], [], [], []
     for points in targets:
         places = _places(points, rng)
         x, y = corner = _corner(places, config, rng)
-        numbers = warp_numbers(views, points, (x, y, x + config.side, y + config.side))
+        numbers = warp_numbers(warper, points, (x, y, x + config.side, y + config.side))
         parts.append({name: _spread(name, value, slots, 1 + len(photos)) for name, value in numbers.items()})
         drawing = mesh.draw_landmarks(points)[y : y + config.side, x : x + config.side]
         drawings.append(np.ascontiguousarray(drawing.transpose(2, 0, 1)))

@@ -26,8 +26,8 @@ class LossWeights:
     """Weights of the sum. Feature distances are relative, see `perceptual.feature_distance`."""
 
     image: float = 8.0  # L1 of the picture, weighted by place: see `place_weights`
-    warp: float = 2.0  # L1 of the refined warp alone: the residual flow learns where the mask hides it
-    paint: float = 3.0  # L1 of the painting alone: it must be ready before the mask calls on it
+    warp: float = 2.0  # L1 of the refined warp alone: flow and matte learn where colour hides them, too
+    paint: float = 3.0  # L1 with all of the colour: it must be ready before the mask calls on it
     smooth_flow: float = 0.02
     keep: float = 0.02  # prefers the warp where both are as good
     matte: float = 0.02  # prefers the matte that the warp brings
