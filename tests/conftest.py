@@ -111,3 +111,77 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 25) -> None:
 def save_image(path: Path, image: np.ndarray) -> Path:
     cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 and image.shape[2] == 3 else image)
     return path
+
+
+# ---------------------------------------------------------------- what training is tested with
+
+TINY = dict(
+    embedding=16, widths=(8, 12, 16, 20), middle=1, feature_widths=(4, 6, 8), source_widths=(6, 8, 10, 12),
+    critic_widths=(8, 12, 16), local_widths=(6, 8), local_side=48,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def portrait():
+    """The Mona Lisa, which nobody may change."""
+    from portrait_anim.portrait.portrait import Portrait
+
+    return Portrait.load(MONA_LISA)
+
+
+@pytest.fixture(scope="session")
+def driver():
+    """The motion of the bundled clip, which nobody may write to."""
+    return track(CLIP)
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """The config of a small model that works on the whole crop."""
+    from portrait_anim.networks.config import ModelConfig
+
+    return ModelConfig(**TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, tiny_model) -> Path:
+    """A weights file of small, untrained networks: their picture is the mesh warp."""
+    from portrait_anim.networks import weights
+    from portrait_anim.networks.critic import Discriminator
+    from portrait_anim.networks.generator import Generator
+    from portrait_anim.networks.source import SourceEncoder
+
+    torch.manual_seed(0)
+    info = {"name": "tiny", "training": "none", "licence": "none"}
+    networks = dict(generator=Generator(tiny_model), source=SourceEncoder(tiny_model))
+    critic = Discriminator(tiny_model, n_videos=3)
+    return weights.save(tmp_path_factory.mktemp("tiny"), tiny_model, info, **networks, critic=critic)
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory) -> Path:
+    """Shards of two "people" cut from the bundled clip, one on each side of the split, and a report of bad files."""
+    import json
+
+    from portrait_anim.training.shards import is_held_out
+
+    folder = tmp_path_factory.mktemp("videos")
+    frames = read_frames(CLIP)
+    names = {side: next(f"p{k}" for k in range(99) if is_held_out(f"p{k}") == side) for side in (False, True)}
+    with open(folder / "groups.jsonl", "w") as groups:
+        for side, part in ((False, frames[:60]), (True, frames[60:110])):
+            write_video(folder / f"clip{int(side)}.mp4", part)
+            groups.write(json.dumps({"id": f"clip{int(side)}", "group": names[side]}) + "\n")
+    cut = np.concatenate([frames[:30], np.full_like(frames[:5], 50), frames[150:180]])
+    write_video(folder / "with_gap.mp4", cut)
+    (folder / "broken.mp4").write_bytes(CLIP.read_bytes()[:2_000])
+    done = run_tool("prepare", folder, "--out", "shards", "--groups", "groups.jsonl", "--workers", 2, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "report.txt").write_text(done.stderr + done.stdout)
+    return folder / "shards"
+
+
+def run_tool(*arguments, cwd: Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
+    """`portrait-anim` in a process of its own."""
+    command = [sys.executable, "-m", "portrait_anim.commands.tools", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)

@@ -7,7 +7,6 @@ episodes are computed that use it, unless shapes must not change (on a GPU).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,16 +20,15 @@ from ..geometry.views import CROP
 from ..geometry.warp import IS_FACE, Box, Warper
 from ..networks.generator import Painting
 
-_MARGIN = 24  # px around a box in which the warp is computed, too: its blurs reach so far
+# The warp is computed a little beyond the crop, since its blurs reach so far; px. At run time it is the photo's region.
+AROUND: Box = (-24, -24, CROP + 24, CROP + 24)
 
 
 def warp_numbers(warper: Warper, target: np.ndarray, box: Box) -> dict[str, np.ndarray]:
     """Return the warp to target landmarks in a box of the crop, to be stacked as `Warps` over episodes.
 
-    The warper's views need no pictures. Sides and place of the box are multiples of 2 px.
+    The warper covers AROUND; its views need no pictures. Sides and place of the box are multiples of 2 px.
     """
-    warper = copy.copy(warper)
-    warper.frame = (box[0] - _MARGIN, box[1] - _MARGIN, box[2] + _MARGIN, box[3] + _MARGIN)
     warp = warper.warp(target)
     rows, columns = warp.cells(box)
     used = np.array(warp.used)

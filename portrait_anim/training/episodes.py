@@ -17,7 +17,7 @@ from ..geometry.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, openness
 from ..geometry.views import CROP, View
 from ..geometry.warp import Warper
 from .augmentation import Augmentation, AugmentationConfig
-from .conditioning import warp_numbers
+from .conditioning import AROUND, warp_numbers
 from .frames import canvases
 from .shards import Shard
 
@@ -122,7 +122,7 @@ def describe(
     views = [unseen(photos[0]), unseen(mesh.mirrored_landmarks(photos[0], CROP), True)]
     views += [unseen(points) for points, there in zip(photos[1:], present[1:]) if there]
     slots = [0, 1, *[2 + n for n, there in enumerate(present[1:]) if there]]
-    warper = Warper(views)
+    warper = Warper(views, AROUND)
     parts, drawings, corners, centres = [], [], [], []
     for points in targets:
         places = _places(points, rng)
