@@ -108,10 +108,10 @@ def meta_train(
     evaluate_minutes: Annotated[float, typer.Option(help="Samples of held-out people this often.")] = 15.0,
 ) -> None:
     """Train on shards; Ctrl-C or SIGTERM saves, the same command continues exactly. Runs under torchrun, too."""
-    import torch
-
     if min(1 if batch is None else batch, threads, 1 if steps is None else steps) < 1 or workers < 0:
         raise UsageError("--batch, --threads and --steps must be 1 or more, --workers 0 or more.")
+    import torch
+
     torch.set_num_threads(threads)
     from ..evaluation.reenactment import training_samples
     from ..networks import weights
