@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
@@ -73,7 +72,6 @@ class Episodes(Dataset):
         return 2**40
 
     def __getitem__(self, j: int) -> dict:
-        cv2.setNumThreads(1)
         rng = np.random.default_rng((self.seed, j))
         number = int(rng.choice(len(self._landmarks), p=self._chance[int(j % self.batch >= self.sharp)]))
         landmarks = self._landmarks[number]

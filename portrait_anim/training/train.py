@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -99,6 +100,7 @@ def meta_train(
     frames/s about every 2 s; sample(trainer, out) is called every evaluate_minutes and at the end. Under torchrun every
     process takes its share of the episodes, and gradients are averaged.
     """
+    cv2.setNumThreads(1)  # before processes are forked: OpenCV's threads do not come along, and it would wait for them
     start = weights.load(init, critic=True) if init else None
     config = config or own_config(device, model.kind == PAPER)
     trainer = Trainer(load_shards(shards, held_out=False), start.config if start else model, config, device)
