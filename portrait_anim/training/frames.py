@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -125,6 +124,3 @@ class FrameStore:
         with ThreadPoolExecutor() as pool:
             list(pool.map(fill, range(len(self.shards))))
         return True
-
-
-Fetch = Callable[[list[int], np.ndarray, np.ndarray], Pictures]

@@ -72,7 +72,10 @@ class TrainingPairs:
             planes(sources[0].mirrored().gain)[None],
             planes(target.image).expand(1, boxes.targets, -1, -1, -1),
         )
-        return {**describe(points, [True] * len(points), wanted, boxes, rng), **numbers}, pictures
+        episode = describe(points, [True] * len(points), wanted, boxes, rng)
+        # psi is learned, and needs no e: the source encoder looks only at photos that the warp takes something from.
+        episode["present"][1:] = False
+        return {**episode, **numbers}, pictures
 
     def _pair(self, rng: np.random.Generator, held_out: bool) -> tuple[list[View], np.ndarray, View]:
         """Return sources, the canvas first, its plate, and the target: another photo as if taken where it was."""
