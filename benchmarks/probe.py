@@ -18,15 +18,14 @@ import time
 from collections import defaultdict
 
 STAGES = (  # stage, module, function or class.method
-    ("retarget", "motion", "Retargeter.__init__"),
-    ("retarget", "motion", "Retargeter.__getitem__"),
-    ("warp", "warp", "Warper.warp"),
-    ("condition", "animator", "condition"),
-    ("network", "painter", "ConditionedGenerator.paint"),
-    ("network", "painter", "Painter.paint"),  # of revisions before
-    ("paint", "compose", "paint_box"),
-    ("composite", "compose", "compose_frame"),
-    ("write", "encode", "VideoWriter.write"),
+    ("retarget", "motion.retarget", "Retargeter.__init__"),
+    ("retarget", "motion.retarget", "Retargeter.__getitem__"),
+    ("warp", "geometry.warp", "Warper.warp"),
+    ("condition", "geometry.warp", "condition"),
+    ("network", "painting.painter", "ConditionedGenerator.paint"),
+    ("paint", "painting.compose", "paint_box"),
+    ("composite", "painting.compose", "compose_frame"),
+    ("write", "media.writing", "VideoWriter.write"),
 )
 
 
@@ -52,8 +51,8 @@ class Watch(importlib.abc.MetaPathFinder):
                     owner = functools.reduce(lambda owner, part: getattr(owner, part, None), path, module)
                     if hasattr(owner, function):  # other revisions may not have it, or its class
                         setattr(owner, function, self._timed(stage, getattr(owner, function)))
-            if hasattr(module, "aside"):
-                module.aside = self._decoding(module.aside)
+            if hasattr(module, "run_in_helper"):
+                module.run_in_helper = self._decoding(module.run_in_helper)
 
         spec.loader.exec_module = exec_module
         return spec
@@ -91,11 +90,11 @@ def main() -> None:
 
         return wrapper
 
-    def decoding(aside):
+    def decoding(run_in_helper):
         def wrapper(*given, progress):
             import probe  # by this name the other process finds it
 
-            result, marks["decode"] = aside(probe.with_decoding, *given, progress=progress)
+            result, marks["decode"] = run_in_helper(probe.with_decoding, *given, progress=progress)
             return result
 
         return wrapper

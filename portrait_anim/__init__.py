@@ -1,6 +1,16 @@
-"""portrait-anim: bring one portrait to life with the motion of a driver clip."""
+"""portrait-anim: bring one portrait to life with the motion of a driver clip.
+
+What takes time to load is loaded when it is first used: `import portrait_anim` stays quick.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, OutputError, PortraitAnimError, UsageError
+from .system.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from .animation.animator import Animator, Result
+    from .animation.inputs import Progress
 
 __all__ = [
     "Animator",
@@ -13,13 +23,10 @@ __all__ = [
     "__version__",
 ]
 
+_from_animation = lazy_exports(__name__, {"animation": ("Animator", "Progress", "Result")})[0]
 
-def __getattr__(name: str):
-    """What takes time to load is loaded when it is asked for: `import portrait_anim` stays quick."""
-    if name in ("Animator", "Progress", "Result"):
-        from .animation import animator
 
-        return getattr(animator, name)
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 
@@ -27,4 +34,4 @@ def __getattr__(name: str):
             return version("portrait-anim")
         except PackageNotFoundError:  # run from a checkout that is not installed
             return "0+unknown"
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _from_animation(name)

@@ -438,7 +438,7 @@ def options(rng, media, folder):
 @kind
 def signed(rng, media, folder):
     """Damaged outputs before `verify`, which must never call them intact."""
-    from portrait_anim.provenance.verify import verify
+    from portrait_anim.provenance.verify import verify_file
 
     source = media / f"signed-{rng.choice(['a.mp4', 'a.gif', 'a.png'])}"
     path = folder / source.name
@@ -447,7 +447,7 @@ def signed(rng, media, folder):
     path.write_bytes(bad)
 
     def call():
-        report = verify(path)
+        report = verify_file(path)
         assert report.sentences()
         if report.verdict == "intact" and bad != good:  # C2PA's hash leaves out what says nothing, such as `free`
             assert len(bad) == len(good) and (frames(path) == frames(source)).all(), report

@@ -24,8 +24,9 @@ from PIL import Image
 
 from portrait_anim.geometry.mesh import MEAN_FACE, openness
 from portrait_anim.geometry.pose import estimate_poses
+from portrait_anim.media.photo import fit_size, load_photo
 from portrait_anim.media.reading import probe
-from portrait_anim.portrait.portrait import Portrait, fit_size, load_photo
+from portrait_anim.portrait.portrait import Portrait
 
 
 def yaw(landmarks: np.ndarray) -> np.ndarray:

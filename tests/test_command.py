@@ -15,8 +15,9 @@ from test_batch import run_tool
 from portrait_anim import Animator, UsageError, __version__
 from portrait_anim.commands.console import Display, duration
 from portrait_anim.geometry.mesh import MEAN_FACE
+from portrait_anim.media.photo import load_photo
 from portrait_anim.portrait.checks import portrait_warnings
-from portrait_anim.portrait.portrait import Portrait, load_photo
+from portrait_anim.portrait.portrait import Portrait
 
 # ---------------------------------------------------------------- help and completion
 

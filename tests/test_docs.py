@@ -232,13 +232,6 @@ def test_options_links_and_pictures_exist(document):
             assert anchor in headings(place.read_text("utf-8")), f"{document.name}: {target}"
 
 
-def test_every_module_is_placed():
-    text = (ROOT / "docs" / "how-it-works.md").read_text("utf-8")
-    modules = {path.stem for path in (ROOT / "portrait_anim").glob("[!_]*.py")}
-    named = {name for row in re.findall(r"^\| (`\w+`[`\w, ]*) \|", text, re.MULTILINE) for name in row.split("`")[1::2]}
-    assert named == modules
-
-
 def test_pictures_are_small():
     for picture in (ROOT / "docs" / "images").iterdir():
         limit = 1_500_000 if picture.suffix == ".webp" else 300_000

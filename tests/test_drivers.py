@@ -16,9 +16,10 @@ from portrait_anim.geometry.expressions import FEATURES, features
 from portrait_anim.geometry.mesh import MEAN_FACE, face_height, openness
 from portrait_anim.geometry.pose import canonical, estimate_poses, euler_angles
 from portrait_anim.landmarks import tracking
-from portrait_anim.motion import builtin as motions
-from portrait_anim.motion.drivers import kind_of, load_driver
+from portrait_anim.motion.builtin import NAMES, make_motion
+from portrait_anim.motion.drivers import load_driver
 from portrait_anim.motion.file import load_motion, save_motion
+from portrait_anim.motion.source import kind_of
 
 
 def amounts(landmarks: np.ndarray) -> dict[str, np.ndarray]:
@@ -36,19 +37,19 @@ def degrees(landmarks: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- built-in motions
 
 
-@pytest.mark.parametrize("name", motions.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_motion_moves_smoothly_and_comes_back(name):
-    track = motions.make_motion(name)
+    track = make_motion(name)
     moved = np.linalg.norm((track.landmarks - track.rest)[..., :2], axis=-1) / face_height(track.rest)
     assert moved[0].max() < 0.01 and moved[-1].max() < 0.01  # can be looped
     assert moved.max() > 0.01
     step = np.linalg.norm(np.diff(track.landmarks, axis=0)[..., :2], axis=-1) / face_height(track.rest)
     assert step.max() < 0.06  # of the face's height in 1/25 s
-    assert len(track) == len(motions.make_motion(name, Fraction(50))) // 2
+    assert len(track) == len(make_motion(name, Fraction(50))) // 2
 
 
 def test_motions_do_what_they_say():
-    made = {name: motions.make_motion(name).landmarks for name in motions.NAMES}
+    made = {name: make_motion(name).landmarks for name in NAMES}
     assert np.ptp(degrees(made["nod"])[:, 1]) > 10 and np.ptp(degrees(made["shake"])[:, 0]) > 20
     blink = amounts(made["blink"])
     assert blink["lid_r"].min() < -0.03 and blink["lid_l"].min() < -0.03
@@ -69,7 +70,7 @@ def test_a_mistyped_motion_gets_a_suggestion_before_any_work(tmp_path):
     with pytest.raises(InputError, match="--list-motions"):
         kind_of("qqqqq")
     shown = run_animate("--list-motions", cwd=tmp_path)
-    assert shown.returncode == 0 and set(motions.NAMES) <= set(shown.stdout.split())
+    assert shown.returncode == 0 and set(NAMES) <= set(shown.stdout.split())
 
 
 def test_a_file_wins_over_a_motion_of_its_name(tmp_path, monkeypatch):
@@ -83,7 +84,7 @@ def test_a_file_wins_over_a_motion_of_its_name(tmp_path, monkeypatch):
 def test_part_of_a_motion_at_another_rate():
     part = load_driver("nod", start=0.5, end=1.5, fps=50).track
     assert len(part) == 50 and part.fps == 50
-    assert np.allclose(part.landmarks[0], motions.make_motion("nod", Fraction(50)).landmarks[25])
+    assert np.allclose(part.landmarks[0], make_motion("nod", Fraction(50)).landmarks[25])
     for options in ({"start": 99}, {"start": -1}, {"start": 2, "end": 1}, {"fps": 0}, {"end": float("nan")}):
         with pytest.raises((UsageError, InputError)):
             load_driver("nod", **options)
@@ -113,7 +114,7 @@ def test_a_saved_motion_is_small_and_exact(tmp_path):
     assert error < 0.0005
     assert (loaded.fps, loaded.size, len(loaded)) == (track.fps, tuple(track.size), 100)
     assert (tmp_path / "m.npz").stat().st_size < 1100 * len(track)
-    built_in = motions.make_motion("wink")
+    built_in = make_motion("wink")
     save_motion(tmp_path / "w.npz", built_in)
     assert np.allclose(load_motion(tmp_path / "w.npz").rest, built_in.rest)
 
@@ -167,7 +168,7 @@ def _hostile(good: dict) -> dict[str, tuple[bytes, str]]:
 
 def test_hostile_motion_files_end_in_one_sentence(tmp_path):
     path = tmp_path / "good.npz"
-    save_motion(path, motions.make_motion("blink"))
+    save_motion(path, make_motion("blink"))
     with np.load(path) as z:
         good = {key: z[key] for key in z.files}
     for name, (data, word) in _hostile(good).items():
@@ -228,7 +229,7 @@ def test_a_camera_is_recorded_until_the_end(monkeypatch):
     """A capture that gives the clip's frames at an uneven pace, by a clock of its own, stands for the camera."""
     import cv2
 
-    from portrait_anim.motion import drivers
+    from portrait_anim.media import camera
 
     frames, now = read_frames(CLIP)[::2], [100.0]
 
@@ -252,7 +253,7 @@ def test_a_camera_is_recorded_until_the_end(monkeypatch):
             self.released = True
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    monkeypatch.setattr(drivers, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(camera, "time", SimpleNamespace(monotonic=lambda: now[0]))
     driver = load_driver("camera:0", end=1.0)
     seconds = len(driver.track) / float(driver.track.fps)
     assert 0.9 < seconds < 1.1 and driver.track.found.all()

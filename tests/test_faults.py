@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ASTRONAUT, CLIP, PATIENCE, assert_refused, read_frames, run_animate, start_python, until
 
-from portrait_anim.provenance.verify import verify
+from portrait_anim.provenance.verify import verify_file
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="mounts, signals and /proc of Linux")
 
@@ -59,7 +59,7 @@ def test_a_disk_too_full_for_the_signature_keeps_the_video(small_disk, tmp_path)
     done = run_animate(ASTRONAUT, *options, "-o", small_disk / "x.mp4", cwd=tmp_path)
     assert done.returncode == 0 and "no signed manifest was added" in done.stderr, done.stderr
     assert len(read_frames(small_disk / "x.mp4")) == 12
-    assert verify(small_disk / "x.mp4").verdict == "unsigned"
+    assert verify_file(small_disk / "x.mp4").verdict == "unsigned"
     assert sorted(os.listdir(small_disk)) == ["filler", "x.mp4"]
 
 
@@ -178,7 +178,7 @@ def kill_at_random(folder, kills: int, seed: int) -> int:
         process.kill()
         process.communicate(timeout=PATIENCE)
         left += is_begun(folder)
-        assert (read_frames(output) == reference).all() and verify(output).verdict == "intact"
+        assert (read_frames(output) == reference).all() and verify_file(output).verdict == "intact"
         if rng.random() < 0.3:
             output.unlink()
             assert run_animate(ASTRONAUT, *options, cwd=folder).returncode == 0
@@ -221,11 +221,11 @@ def test_two_runs_at_once_on_one_output(tmp_path, short_clip, name, force):
     assert sorted(codes) == ([0, 0] if force else [0, 4]), said
     assert "Traceback" not in str(said)
     if name == "x.mp4":
-        assert len(read_frames(tmp_path / name)) in (8, 12) and verify(tmp_path / name).verdict == "intact"
+        assert len(read_frames(tmp_path / name)) in (8, 12) and verify_file(tmp_path / name).verdict == "intact"
     else:
         pictures = sorted((tmp_path / "x").iterdir())
-        assert len(pictures) in (8, 12) and all(verify(file).verdict == "intact" for file in pictures)
-        assert len({verify(file).inputs[1]["name"] for file in pictures}) == 1  # not a mixture of both
+        assert len(pictures) in (8, 12) and all(verify_file(file).verdict == "intact" for file in pictures)
+        assert len({verify_file(file).inputs[1]["name"] for file in pictures}) == 1  # not a mixture of both
     assert os.listdir(tmp_path) == [name.rstrip("/")]
 
 
@@ -280,8 +280,8 @@ def _watch(event, args):
         if event not in ("socket.gethostname", "socket.__new__") or event == "socket.__new__" and args[1] != 1:
             if event.startswith("pickle."):
                 caller = sys._getframe(1)
-                own = os.path.join("portrait_anim", "aside.py")  # what two of our processes say to each other
-                event = "aside" if caller.f_code.co_filename.endswith(own) else "numba" if _in_numba(caller) else event
+                own = os.path.join("system", "helper_process.py")  # what two of our processes say to each other
+                event = "helper" if caller.f_code.co_filename.endswith(own) else "numba" if _in_numba(caller) else event
             _log.write(json.dumps([event, repr(args)[:300]]) + "\\n")
             if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
                 raise OSError("blocked")
@@ -321,7 +321,7 @@ def test_a_whole_run_connects_to_nothing_and_loads_no_pickle(tmp_path, short_cli
     for arguments in (run, ["-m", "portrait_anim.commands.tools", "verify", "x.mp4"]):
         done, seen = watched(tmp_path, *arguments)
         assert done.returncode == 0 and "manifest" not in done.stderr, done.stderr
-        assert {event for event, _ in seen} <= {"program", "numba", "aside"}, seen
+        assert {event for event, _ in seen} <= {"program", "numba", "helper"}, seen
         # ctypes, which MediaPipe's sound library asks for PortAudio, runs some of these; by lists, as we run ffmpeg.
         programs = {name.split("-")[0] for event, name in seen if event == "program"}
         programs -= {"ldconfig", "gcc", "ld", "cc", "objdump", "lscpu"}
@@ -366,4 +366,4 @@ def test_names_of_every_kind(tmp_path, short_clip, name):
     assert sorted(os.listdir(tmp_path)) == sorted([f"{name}.jpg", f"{name}.mp4", f"{name}-made.mp4"])
     assert len(done.stdout.splitlines()) == 1  # a line break in a name breaks no sentence
     assert len(read_frames(tmp_path / f"{name}-made.mp4")) == 12
-    assert verify(tmp_path / f"{name}-made.mp4").inputs[0]["name"] == f"{name}.jpg"
+    assert verify_file(tmp_path / f"{name}-made.mp4").inputs[0]["name"] == f"{name}.jpg"

@@ -9,7 +9,7 @@ from portrait_anim.geometry.mesh import OUTER_LIPS
 from portrait_anim.geometry.warp import condition
 from portrait_anim.painting.compose import compose_frame, paint_box
 from portrait_anim.portrait.portrait import Portrait, check_photos
-from portrait_anim.provenance.verify import verify
+from portrait_anim.provenance.verify import verify_file
 
 CLOSED, OPEN, WIDE = 111, 27, 37  # frames of the bundled clip, by its mouth
 
@@ -97,5 +97,5 @@ def test_the_command_takes_several_photos(files, short_clip, tmp_path):
     assert "astronaut.jpg: seems to show another person than" in done.stderr
     assert f"warning: {photos[2]}: shows the same as {photos[0]} and was left out." in done.stderr
     assert read_frames(tmp_path / "x.mp4").shape == (12, 300, 400, 3)
-    named = [about["name"] for about in verify(tmp_path / "x.mp4").inputs]
+    named = [about["name"] for about in verify_file(tmp_path / "x.mp4").inputs]
     assert named == [f"{CLOSED}.png", f"{OPEN}.png", "astronaut.jpg", "short.mp4"]  # nothing of the twin is in it

@@ -18,7 +18,7 @@ from portrait_anim import Animator
 from portrait_anim.errors import InputError, UsageError
 from portrait_anim.provenance import signing
 from portrait_anim.provenance.marks import OFFLINE, SOURCE_TYPE, Marking
-from portrait_anim.provenance.verify import verify
+from portrait_anim.provenance.verify import verify_file
 
 FORMATS = ["a.mp4", "a.mov", "a.m4v", "a.gif", "a.webm", "a_%02d.png"]
 
@@ -66,7 +66,7 @@ def test_every_output_is_signed_and_says_what_it_is(marked, short_clip, suffix):
     assert (action["action"], action["digitalSourceType"]) == ("c2pa.created", SOURCE_TYPE)
     assert [i["title"] for i in manifest["ingredients"]] == ["astronaut.jpg", "short.mp4"]
     assert len(action["parameters"]["ingredients"]) == 2
-    report = verify(marked[suffix])
+    report = verify_file(marked[suffix])
     assert (report.verdict, report.synthetic, report.signer) == ("intact", True, "this installation")
     import hashlib
 
@@ -101,7 +101,7 @@ def test_metadata_is_where_others_look_for_it(marked):
 
 
 def test_webm_has_the_metadata_alone(marked):
-    report = verify(marked[".webm"])
+    report = verify_file(marked[".webm"])
     assert (report.verdict, report.synthetic, report.source_type) == ("unsigned", True, SOURCE_TYPE)
     assert report.tool.startswith("portrait-anim ")
 
@@ -119,7 +119,7 @@ def test_marking_changes_no_frame(tmp_path, suffix):
     shutil.copy(plain, signed)
     marking = Marking([ASTRONAUT], CLIP)
     marking(signed)
-    assert not marking.warnings and verify(signed).verdict == "intact"
+    assert not marking.warnings and verify_file(signed).verdict == "intact"
     assert (read_frames(plain) == read_frames(signed)).all()
     assert signed.stat().st_size - plain.stat().st_size < 12_000
 
@@ -134,7 +134,7 @@ def test_a_flipped_bit_is_found(tmp_path, marked, suffix):
         flipped[place] ^= 1 << rng.integers(8)
         path = tmp_path / f"flipped{suffix}"
         path.write_bytes(flipped)
-        assert verify(path).verdict == "altered", place
+        assert verify_file(path).verdict == "altered", place
 
 
 def test_tampering_is_told_in_words_and_by_exit_code(tmp_path, marked):
@@ -162,7 +162,7 @@ def test_verify_as_json_and_refusals(tmp_path, marked):
     assert_refused(run_verify(marked[".mp4"], "--trust", ASTRONAUT), 3, "--trust")
     for name in ("text.mp4", "odd\nname"):
         (tmp_path / name).write_text("no picture")
-        assert verify(tmp_path / name).verdict == "unmarked"
+        assert verify_file(tmp_path / name).verdict == "unmarked"
 
 
 def test_private_names_nobody(tmp_path, marked):
@@ -173,7 +173,7 @@ def test_private_names_nobody(tmp_path, marked):
     (output,) = tmp_path.glob("*.mp4")
     data = output.read_bytes()
     assert not [word for word in (b"Erika", b"clip.mp4", b"astronaut") if word in data]
-    report = verify(output)
+    report = verify_file(output)
     assert report.verdict == "intact" and [i["name"] for i in report.inputs] == ["portrait", "driver"]
     assert all(len(i["sha256"]) == 64 for i in report.inputs)
     Animator().animate([photo], CLIP, tmp_path / "b.mp4", end=0.2, max_size=128)
@@ -198,8 +198,8 @@ def test_ones_own_certificate(tmp_path, short_clip, certificate):
     done = run_animate(ASTRONAUT, *options, cwd=tmp_path)
     assert done.returncode == 0 and "manifest" not in done.stderr, done.stderr
     assert c2pa_reads(tmp_path / "a.mp4")["validation_state"] == "Valid"
-    assert verify(tmp_path / "a.mp4").signer == "another installation"
-    report = verify(tmp_path / "a.mp4", trust=issuer)
+    assert verify_file(tmp_path / "a.mp4").signer == "another installation"
+    report = verify_file(tmp_path / "a.mp4", trust=issuer)
     assert (report.signer, report.verdict) == ("trusted", "intact")
 
 
@@ -278,6 +278,6 @@ def test_without_a_key_the_run_is_not_lost(tmp_path, monkeypatch, short_clip, fa
     (warning,) = [w for w in result.warnings if "manifest" in w]
     assert "no signed manifest was added" in warning and "metadata only" in warning
     monkeypatch.undo()
-    assert verify(tmp_path / "a.mp4").verdict == "unsigned"
+    assert verify_file(tmp_path / "a.mp4").verdict == "unsigned"
     assert len(read_frames(tmp_path / "a.mp4")) == 12
     assert not list(tmp_path.glob(".*"))

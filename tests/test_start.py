@@ -13,11 +13,11 @@ import pytest
 from conftest import ASTRONAUT, CLIP, write_video
 
 from portrait_anim import Animator, InputError
-from portrait_anim.animation import inputs as reading
+from portrait_anim.animation import inputs
 from portrait_anim.landmarks import following
 from portrait_anim.landmarks.tracking import quiet_stderr
-from portrait_anim.media import reading as video
-from portrait_anim.system.threads import no_garbage
+from portrait_anim.media import reading
+from portrait_anim.system.threads import gc_paused
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_bad_weights_file_is_said_before_a_bad_driver_whichever_is_known_first
     """The driver is known to be bad long after the weights, and long before."""
     (tmp_path / "w.safetensors").write_bytes(b"no weights")
     animator = Animator(tmp_path / "w.safetensors")
-    where, slow = (animator, animator._make_ready) if seconds else (reading, reading.load_driver)
+    where, slow = (animator, animator._make_ready) if seconds else (inputs, inputs.load_driver)
     monkeypatch.setattr(where, slow.__name__, lambda *given: (time.sleep(seconds or 2), slow(*given))[1])
     for _ in range(2):
         with pytest.raises(InputError, match="w.safetensors: not a safetensors file"):
@@ -65,26 +65,26 @@ def test_networks_are_made_ready_once(tmp_path, short_clip, monkeypatch):
 
 
 def test_a_video_is_looked_into_once_until_it_changes(tmp_path, monkeypatch):
-    asked, describe = [], video.describe
-    monkeypatch.setattr(video, "describe", lambda path, output: (asked.append(path), describe(path, output))[1])
+    asked, describe = [], reading.describe
+    monkeypatch.setattr(reading, "describe", lambda path, output: (asked.append(path), describe(path, output))[1])
     path = tmp_path / "a.mp4"
     for size in (64, 96):
         write_video(path, np.full((3, size, size, 3), size, np.uint8))
-        assert [video.probe(path).width, video.FrameReader(path).info.height] == [size, size]
+        assert [reading.probe(path).width, reading.FrameReader(path).info.height] == [size, size]
     assert len(asked) == 2
     path.write_bytes(b"")
     with pytest.raises(InputError, match="empty"):
-        video.probe(path)
+        reading.probe(path)
     path.unlink()
     with pytest.raises(InputError, match="no such file"):
-        video.probe(path)
+        reading.probe(path)
 
 
 def test_tracking_needs_no_matplotlib_and_leaves_it_to_others():
     code = f"""
 import sys
 from portrait_anim.portrait.layers import matte
-from portrait_anim.portrait.portrait import load_photo
+from portrait_anim.media.photo import load_photo
 from portrait_anim.landmarks.tracking import find_faces
 photo = load_photo({str(ASTRONAUT)!r})
 assert len(find_faces(photo)) == 1 and matte(photo).max() == 1
@@ -111,7 +111,7 @@ def test_no_garbage_leaves_the_collector_as_it_was_and_nothing_to_it():
         def __init__(self):
             self.itself = self
 
-    with pytest.raises(ZeroDivisionError), no_garbage():
+    with pytest.raises(ZeroDivisionError), gc_paused():
         assert not gc.isenabled()
         gone = weakref.ref(Ring())
         assert gone()
@@ -121,7 +121,7 @@ def test_no_garbage_leaves_the_collector_as_it_was_and_nothing_to_it():
     assert not gone()
     gc.disable()
     try:
-        with no_garbage():
+        with gc_paused():
             pass
         assert not gc.isenabled()
     finally:
@@ -130,7 +130,7 @@ def test_no_garbage_leaves_the_collector_as_it_was_and_nothing_to_it():
 
 def test_nobody_is_recorded_for_a_portrait_that_cannot_be_read(tmp_path, monkeypatch):
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
-    monkeypatch.setattr(reading, "load_driver", lambda *given: pytest.fail("the camera was started"))
+    monkeypatch.setattr(inputs, "load_driver", lambda *given: pytest.fail("the camera was started"))
     with pytest.raises(InputError, match="bad.jpg: not an image"):
         Animator().animate([tmp_path / "bad.jpg"], "camera:0", tmp_path / "x.mp4", end=1)
 

@@ -8,10 +8,10 @@ from conftest import ASTRONAUT, CLIP, assert_refused, read_frames, run_animate, 
 
 from portrait_anim.errors import UsageError
 from portrait_anim.geometry.anatomy import _areas as areas
-from portrait_anim.geometry.anatomy import fit, unfold
+from portrait_anim.geometry.anatomy import shrink_folds, smooth_folds
 from portrait_anim.geometry.mesh import MEAN_FACE, openness
 from portrait_anim.geometry.pose import estimate_poses, euler_angles, from_euler
-from portrait_anim.geometry.smoothing import Eased
+from portrait_anim.geometry.smoothing import Crossfade
 from portrait_anim.landmarks.following import MotionTrack
 from portrait_anim.media.reading import probe
 from portrait_anim.motion.retarget import MotionOptions, Retargeter
@@ -77,7 +77,7 @@ def test_a_start_from_elsewhere_is_eased_and_then_forgotten():
 
 def test_jumps_one_after_another_stay_smooth():
     values = np.where(np.arange(40) % 10 < 5, 0.0, 20.0)
-    eased = Eased([np.full((478, 3), v) for v in values], 10, range(5, 40, 5))
+    eased = Crossfade([np.full((478, 3), v) for v in values], 10, range(5, 40, 5))
     assert np.abs(np.diff([eased[t][0, 0] for t in range(40)])).max() < 9
 
 
@@ -142,10 +142,10 @@ def test_offsets_that_would_fold_are_made_smaller():
     seen = before > 0.1 * before.mean()
     for size in (0.001, 0.004, 0.02):
         offsets = rng.normal(0, size, (478, 3))
-        fitted = fit(MEAN_FACE, unfold(MEAN_FACE, offsets))
+        fitted = shrink_folds(MEAN_FACE, smooth_folds(MEAN_FACE, offsets))
         assert (areas(MEAN_FACE + fitted)[seen] > 0).all()
     small = np.tile([0.01, 0.02, 0.0], (478, 1))
-    assert np.allclose(fit(MEAN_FACE, unfold(MEAN_FACE, small)), small)
+    assert np.allclose(shrink_folds(MEAN_FACE, smooth_folds(MEAN_FACE, small)), small)
 
 
 def test_a_smile_survives_a_nod_and_closed_lips_of_a_clip_close_it(driver):

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from portrait_anim.errors import InputError, OutputError, UsageError
-from portrait_anim.media import reading as video
-from portrait_anim.media import writing as encode
+from portrait_anim.media import reading, writing
+from portrait_anim.media.ffmpeg import describe
 from portrait_anim.media.reading import FrameReader, probe
 from portrait_anim.media.writing import VideoWriter, check_output
-from portrait_anim.system.files import _machine, write_aside
+from portrait_anim.system.files import _machine, atomic_write
 
 STEP = 3  # luma per frame of numbered clips
 NTSC = Fraction(30000, 1001)
@@ -118,7 +118,7 @@ def test_times_between_the_places_of_the_output(tmp_path):
 
 def test_clock_rates_and_missing_rates_are_not_taken_for_frame_rates(tmp_path):
     def rate(base, printed):
-        return video._frame_rate(printed, f"config in time_base: 1/90000, frame_rate: {base}")
+        return reading._frame_rate(printed, f"config in time_base: 1/90000, frame_rate: {base}")
 
     assert rate("90000/1", "h264, 29.98 fps, 90k tbr") == Fraction(30000, 1001)
     assert rate("50/1", "mpeg2video, 25 fps, 50 tbr") == 25
@@ -262,7 +262,7 @@ def test_folders_that_cannot_be_searched(monkeypatch):
 
     monkeypatch.setattr(os, "stat", closed)
     with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
-        video.describe("closed/a.mp4", [])
+        describe("closed/a.mp4", [])
     with pytest.raises(OutputError, match=r"cannot be written \(Permission denied\)"):
         check_output("closed/a.mp4")
 
@@ -341,7 +341,7 @@ def test_colours_rate_and_tags_survive(tmp_path, name):
     assert reader.fps == NTSC
     difference = np.abs(np.stack(list(reader)).astype(int) - np.stack(frames))
     assert difference.max() <= 3
-    text = video.describe(tmp_path / name, [])
+    text = describe(tmp_path / name, [])
     assert "yuv420p(tv, bt709, progressive)" in text
     assert 'made = "by" é' in text
     assert "m1" in text
@@ -430,14 +430,14 @@ def test_leftovers_of_killed_runs_are_removed(tmp_path):
 def test_write_aside(tmp_path):
     path = tmp_path / "a.bin"
     for data in (b"first", b"second"):
-        with write_aside(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(data)
             assert path.exists() == (data == b"second")
         assert path.read_bytes() == data
-    with pytest.raises(RuntimeError), write_aside(path) as partial:
+    with pytest.raises(RuntimeError), atomic_write(path) as partial:
         partial.write_bytes(b"third")
         raise RuntimeError
-    with pytest.raises(OutputError, match="cannot be written"), write_aside(tmp_path / "none" / "a.bin") as partial:
+    with pytest.raises(OutputError, match="cannot be written"), atomic_write(tmp_path / "none" / "a.bin") as partial:
         partial.write_bytes(b"")
     assert path.read_bytes() == b"second"
     assert os.listdir(tmp_path) == ["a.bin"]
@@ -540,7 +540,7 @@ def test_broken_or_missing_sound_is_a_warning(flash, plain, tmp_path):
 @pytest.mark.parametrize("reason", ["No space left on device", "Disk quota exceeded", "File too large"])
 def test_a_disk_that_fills_up_while_sound_is_added(flash, tmp_path, monkeypatch, reason):
     (tmp_path / "a.mp4").write_bytes(b"old")
-    real = encode.ffmpeg
+    real = writing.start_ffmpeg
 
     def full(arguments, log, **pipes):
         if "1:a:0" in arguments:
@@ -548,7 +548,7 @@ def test_a_disk_that_fills_up_while_sound_is_added(flash, tmp_path, monkeypatch,
             log.flush()
         return real(arguments, log, **pipes)
 
-    monkeypatch.setattr(encode, "ffmpeg", full)
+    monkeypatch.setattr(writing, "start_ffmpeg", full)
     with pytest.raises(OutputError, match=reason):
         save(tmp_path / "a.mp4", noise(), audio_from=flash)
     assert os.listdir(tmp_path) == ["a.mp4"]
@@ -686,7 +686,7 @@ def test_last_words_of_a_dying_encoder_without_deadlock(tmp_path, monkeypatch):
         "echo '[mp4 @ 0x1] No space left on device' >&2\nexit 1\n"
     )
     fake.chmod(0o755)
-    monkeypatch.setattr(video.imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(fake))
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(fake))
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\)"):

@@ -1,1 +1,12 @@
-"""animation"""
+"""The whole way from one portrait and one driver to one output."""
+
+from ..system.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "animator": ("Animator", "Result", "default_output"),
+        "inputs": ("Progress",),
+        "options": ("Options",),
+    },
+)

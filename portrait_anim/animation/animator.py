@@ -146,7 +146,9 @@ class Animator:
         if painter is None and asked:
             raise UsageError("Persons are tuned, saved and loaded with weights, and there are none; see --weights.")
         if portraits is None:
-            make = lambda: Person.load(options.person, painter)
+            saved = options.person
+            assert saved is not None  # a person file stands for the photos
+            make = lambda: Person.load(saved, painter)
         else:
             show = lambda *step: progress(Progress(*step))
             make = lambda: make_person(portraits.photos, painter, self._networks.weights, options, show)

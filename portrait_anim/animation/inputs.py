@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..media.reading import probe
-from ..motion.drivers import Driver
-from ..system.helper_process import aside, is_possible
+from ..motion.drivers import Driver, load_driver
+from ..system.helper_process import can_run_helper, run_in_helper
 from .people import Portraits, read_portraits
 from .request import Request
 
@@ -69,19 +69,19 @@ class Reader:
             portraits = self._portraits.get(portraits_key(request), make)
         progress(Progress("driver", 0, None))
         show = lambda done, total: progress(Progress("driver", done, total))
-        load = lambda: driver.load(*_driver_options(request), show)
+        load = lambda: load_driver(driver, *_driver_options(request), show)
         return portraits, load() if driver.kind == "camera" else self._drivers.get(_driver_key(request), load)
 
     def read_in_helper(self, request: Request, progress: Callable[[Progress], None]) -> tuple[Portraits | None, Driver]:
         """Do what `read` does in a helper process, which would not see the Ctrl-C that ends a camera's recording."""
-        portraits, source = aside(_read, request, progress=progress)
+        portraits, source = run_in_helper(_read, request, progress=progress)
         if portraits is not None:
             self._portraits.get(portraits_key(request), lambda: portraits)
         return portraits, self._drivers.get(_driver_key(request), lambda: source)
 
     def best_way(self, request: Request) -> Callable[..., tuple[Portraits | None, Driver]]:
         """Return `read_in_helper` where that gains time, else `read`: it gains nothing once torch is loaded."""
-        gains = "torch" not in sys.modules and is_possible() and request.driver.kind != "camera"
+        gains = "torch" not in sys.modules and can_run_helper() and request.driver.kind != "camera"
         return self.read_in_helper if gains else self.read
 
 

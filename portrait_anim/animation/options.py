@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import UsageError, unknown
 from ..landmarks.tracking import check_tracker
-from ..motion.retarget import MotionOptions
+from ..motion.options import MotionOptions
 from ..motion.timeline import check_timeline
 
 MAX_SHOTS = 32  # frames of a source video

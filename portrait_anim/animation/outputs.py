@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ..media.writing import VideoWriter
-from ..system.files import write_aside
+from ..system.files import atomic_write
 from .overlays import contact_sheet
 
 Frame = np.ndarray  # (H, W, 3) uint8 RGB
@@ -50,7 +50,7 @@ class _StillWriter:
             return
         picture = self._picture()
         self.size = picture.shape[1], picture.shape[0]
-        with write_aside(self._path, self._path.suffix) as partial:
+        with atomic_write(self._path, self._path.suffix) as partial:
             partial.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
             self._finish(partial)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..networks import weights as weights_file
-from ..system.threads import no_garbage, single_threaded_libraries
+from ..system.threads import gc_paused, single_threaded_libraries
 
 if TYPE_CHECKING:
     from ..painting.painter import Painter
@@ -50,7 +50,7 @@ class LazyPainter:
         The first pass of a network is slow, and compiled code must be loaded, or compiled on a machine where it never
         was.
         """
-        with no_garbage():
+        with gc_paused():
             from ..geometry.mesh import MEAN_FACE
             from ..painting.person import Person
             from ..painting.renderer import Renderer

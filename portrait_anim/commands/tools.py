@@ -297,9 +297,9 @@ def verify(
     """
     from dataclasses import asdict
 
-    from ..provenance.verify import verify as look
+    from ..provenance.verify import verify_file
 
-    report = look(file, trust)
+    report = verify_file(file, trust)
     if json:
         print_json(asdict(report))
     else:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..geometry.mesh import openness
-from ..geometry.views import View
+from ..geometry.view import View
 from ..training.shards import Shard
 from .meter import SIDE
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from ..errors import InputError
 from ..geometry.mesh import HeadMesh, draw_landmarks
-from ..geometry.views import CROP, View
+from ..geometry.view import CROP, View
 from ..networks.config import PAPER
 from ..networks.weights import Weights, load
 from ..painting.painter import Painter, choose_precision, source_input

@@ -1,10 +1,11 @@
-"""What expressions do to a face: learned from people's clips by scripts/make_expressions.py.
+"""A linear model of what expressions do to the landmarks of a face.
 
-An expression is what a feature, such as the gap of the lips, does to all landmarks when it grows by one face height.
+The model has eight features, such as the gap of the lips. For each of them it knows how all landmarks move when the
+feature grows by one face height. It was learned from clips of many people by scripts/make_expressions.py.
 """
 
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
@@ -16,23 +17,29 @@ MIRRORED = [0, 1, 2, 4, 3, 5, 6, 7]  # the feature of the other side
 
 @lru_cache(maxsize=1)
 def expressions() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mean resting face (478, 3), canonical; what one face height more of each feature adds, (8, 478, 3); and how
-    much of a feature's difference between pictures of people is expression, (8,)."""
-    with np.load(files(__package__) / "data" / "expressions.npz") as z:
-        return tuple(z[key].astype(np.float64) for key in ("rest", "expressions", "trust"))
+    """Load the model, as float64 arrays (rest, expressions, trust).
+
+    rest: (478, 3) the mean resting face, canonical. expressions: (8, 478, 3) what one face height more of each feature
+    adds to the landmarks. trust: (8,) which share of the differences in a feature, between pictures of different
+    people, is expression and not the form of their faces.
+    """
+    with np.load(Path(__file__).parent / "data" / "expressions.npz") as model:
+        rest, learned, trust = (model[key].astype(np.float64) for key in ("rest", "expressions", "trust"))
+    return rest, learned, trust
 
 
 def rest_face() -> np.ndarray:
-    """The mean resting face with its lips closed, canonical (478, 3)."""
+    """Return the mean resting face with its lips closed, a canonical shape (478, 3)."""
     rest, learned, _ = expressions()
     return rest - features(rest)[FEATURES.index("open")] * learned[FEATURES.index("open")]
 
 
 def features(shapes: np.ndarray) -> np.ndarray:
-    """What FEATURES measure on canonical shapes (..., 478, 3): (..., 8) in face heights.
+    """Measure the FEATURES of canonical shapes (..., 478, 3), and return them as (..., 8) in face heights.
 
-    Gap of the lips, width of the mouth, height of its corners over its middle, gap of the right and left lids, height
-    of the brows over the eyes, and where the irises look: to the picture's right, and down.
+    They are the gap of the lips, the width of the mouth, the height of its corners over its middle, the gaps of the
+    right and the left lids, the height of the brows over the eyes, and how far the irises look to the picture's right
+    and down.
     """
     p = lambda *points: shapes[..., list(points), :].mean(-2)
     length = lambda a, b: np.linalg.norm(a - b, axis=-1)
@@ -54,7 +61,10 @@ def features(shapes: np.ndarray) -> np.ndarray:
 
 
 def at_rest(landmarks: np.ndarray) -> np.ndarray:
-    """A face (478, 3) with its expression taken out as far as one picture tells, looking straight ahead."""
+    """Estimate how a face with landmarks (478, 3) would look at rest and straight ahead.
+
+    The expression is removed as far as one picture tells. The unit and the place of the face stay the same.
+    """
     scale, rotation, shift = similarity(MEAN_FACE[RIGID], landmarks[RIGID])
     shape = (landmarks - shift) @ rotation / scale
     rest, learned, trust = expressions()

@@ -1,11 +1,15 @@
-"""Filling what is not known of a picture from what is known around it."""
+"""Fill the holes of a picture smoothly from what is around them."""
 
 import cv2
 import numpy as np
 
 
 def push_pull(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Fill image (H, W, 3) float32 where weight (H, W) is 0, by a weighted pyramid (Gortler et al., Lumigraph)."""
+    """Fill an image (H, W, 3) float32 smoothly where its weight (H, W) float32 is 0.
+
+    Where the weight is 1 the image stays as it is. This is the push-pull algorithm on a weighted pyramid (Gortler et
+    al., The Lumigraph, SIGGRAPH 1996).
+    """
     levels = [(image * weight[..., None], weight)]
     while min(levels[-1][1].shape) > 2:
         colour, w = levels[-1]

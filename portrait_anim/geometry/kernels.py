@@ -1,28 +1,33 @@
-"""The loops over pixels, compiled by numba: each does in one pass what would be a dozen passes of array operations.
+"""The loops over pixels and triangles, compiled by numba.
 
-Units: px with a pixel's centre at +0.5. Photos are read bilinearly, at coordinates rounded to 1/32 px, replicated
-beyond their border: as OpenCV's remap does. Arrays are C-contiguous, `first` is where in the larger ones (row,
-column) the smaller ones begin. What is written comes last. Machine code is kept beside this file or in the user's
-cache folder.
+Each loop does in one pass what would be a dozen passes of array operations.
+
+Coordinates are px, with a pixel's centre at +0.5. All arrays are C-contiguous. The last arguments are those that are
+written. Numba keeps the machine code beside this file or in the user's cache folder.
 """
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 
-def compiled(function):
-    """Compiled, or loaded, at its first call: numba takes a third of a second to import. Frees the GIL, so that every
-    frame may have a thread of its own."""
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a function at its first call, or load it from numba's cache.
+
+    This is not done earlier because numba takes a third of a second to import. The compiled function frees the GIL, so
+    that frames can be made in several threads at once.
+    """
 
     @cache
     def machine_code():
         import numba
 
-        options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+        options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
         try:
             return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder that can be written to: every process compiles for itself
+        except RuntimeError:  # no folder for the cache can be written to: every process compiles anew
             return numba.njit(**options)(function)
 
     return lambda *arguments: machine_code()(*arguments)
@@ -30,10 +35,13 @@ def compiled(function):
 
 @compiled
 def rasterise(corners, order, ids):
-    """Fill triangles (F, 3, 2) float64 one over the other in this order: the pixels whose centres lie in them or on
-    their sides. ids: (H, W) int32, whose pixels have their centres at whole numbers.
+    """Paint triangles over each other in the given order, each as its own number.
 
-    A side is computed alike for both triangles that share it, so that no pixel is missed between them.
+    A triangle covers the pixels whose centres lie in it or on its sides. A side is computed in the same way for both
+    triangles that share it, so that no pixel between them is missed.
+
+    corners: (F, 3, 2) float64, where a pixel's centre is at whole numbers. order: numbers of triangles. ids: (H, W)
+    int32.
     """
     height, width = ids.shape
     for index in order:
@@ -57,7 +65,11 @@ def rasterise(corners, order, ids):
 
 @compiled
 def areas(shape, triangles, turn, area):
-    """Twice the areas of triangles (F, 3), from the front, times turn (F,): of `anatomy`. area: (F,) float64."""
+    """Compute twice the area of each triangle as seen from the front, for `anatomy`.
+
+    shape: (478, 3). triangles: (F, 3) landmark numbers. turn: (F,) -1 for triangles that are listed clockwise, else 1.
+    area: (F,) float64.
+    """
     for n in range(len(triangles)):
         a, b, c = triangles[n]
         one = (shape[b, 0] - shape[a, 0]) * (shape[c, 1] - shape[a, 1])
@@ -66,9 +78,10 @@ def areas(shape, triangles, turn, area):
 
 @compiled
 def fitting_share(shape, offsets, area, triangles, turn, least, share):
-    """The share of the offsets, 1 at most, that leaves each triangle `least` of its area, see `anatomy`. share: (F,).
+    """Compute for each triangle the share of the offsets, up to 1, that leaves it `least` of its area, for `anatomy`.
 
-    With a share f of the offsets the area is area + linear f + square f^2.
+    With a share f of the offsets (478, 3) the triangle has the area area + linear f + square f^2. The other arguments
+    are those of `areas`. share: (F,).
     """
     small = 0.1 * area.mean()
     for n in range(len(triangles)):
@@ -87,9 +100,9 @@ def fitting_share(shape, offsets, area, triangles, turn, least, share):
 
 @compiled
 def affine_maps(target, source, triangles, maps, area):
-    """From target to source triangles, see `mesh.triangle_maps`: vertices (V, >=2) float64, triangles (F, 3).
+    """Compute the affine map from each target triangle to the source triangle, for `mesh.triangle_maps`.
 
-    maps: (F, 6) float32, area: (F,) float64.
+    target, source: vertices (V, 2 or 3) float64. triangles: (F, 3). maps: (F, 6) float32. area: (F,) float64.
     """
     for n in range(len(triangles)):
         a, b, c = triangles[n]

@@ -1,23 +1,23 @@
-"""The head mesh: 478 face landmarks, five rings around them, triangles, and the flow between two poses of it.
+"""The head mesh: 478 face landmarks, five rings of points around them, and the triangles between all of these.
 
-Coordinates are pixels of some frame: x right, y down, z away from the camera (MediaPipe's z, same scale as x).
-A pixel's centre is at +0.5. A source mesh and a target mesh share their triangles, so every triangle carries one
-affine map from target to source: together they are the backward flow that warps the photo.
+Coordinates are pixels of some frame: x to the right, y down, z away from the camera (MediaPipe's z, same scale as x).
+A pixel's centre is at +0.5. The meshes of two poses have the same triangles, so for each triangle there is one affine
+map from the target to the source. Together these maps are the backward flow that warps the photo.
 """
 
 from functools import cached_property
-from importlib.resources import files
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from . import kernels
 
-_TOPOLOGY = np.load(files(__package__) / "data" / "face_mesh.npz")
+_TOPOLOGY = np.load(Path(__file__).parent / "data" / "face_mesh.npz")
 
 N_LANDMARKS = 478  # 468 of the face mesh, then 5 of each iris
 N_RINGS = 5
-FLIP = _TOPOLOGY["flip"].astype(np.int64)  # left-right permutation, an involution
+FLIP = _TOPOLOGY["flip"].astype(np.int64)  # for each landmark the number of its mirror image
 MEAN_FACE = _TOPOLOGY["mean_face"].astype(np.float64)  # (478, 3) frontal, forehead (10) to chin (152) = 1
 OVAL, RIGHT_EYE, LEFT_EYE, INNER_LIPS, OUTER_LIPS = (
     _TOPOLOGY[k].astype(np.int64) for k in ("oval", "right_eye", "left_eye", "inner_lips", "outer_lips")
@@ -28,8 +28,8 @@ RIGHT_IRIS, LEFT_IRIS = np.arange(468, 473), np.arange(473, 478)  # first the ce
 RIGID = np.array([10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 33, 133, 362, 263, 127, 356, 234, 454, 93, 323,
                   21, 251, 54, 284, 103, 332, 67, 297, 109, 338])  # fmt: skip
 
-# The shell of rings: size in the image plane, push behind the face (in face heights), how much of the head's
-# motion it follows, and the share of that which is left at the chin, where the neck holds it. Tuned on 150 pairs.
+# Of each ring: its size over the face's oval, how far it lies behind the face (in face heights), how much of the head's
+# motion it follows, and which share of that is left at the chin, where the neck holds it. Tuned on 150 pairs.
 RING_SCALE = np.array([1.25, 1.41, 1.63, 2.41, 3.13])
 RING_PUSH = np.array([0.23, 0.23, 0.35, 0.59, 0.52])
 RING_FOLLOW = np.array([1.0, 1.0, 0.87, 0.47, 0.0])
@@ -39,8 +39,11 @@ FACE, EYE, MOUTH, RING = 0, 1, 2, 3  # labels of triangles; ring k has label RIN
 
 
 def _eye_fill(lids: np.ndarray, iris: np.ndarray) -> list[tuple[int, int, int]]:
-    """Triangles between the lids' loop and the iris: each lid point hangs on the rim point in its direction, so that
-    the iris moves as a disc between lids that stay."""
+    """Return the triangles between the loop of the lids and the iris.
+
+    Each point of the lids is joined to the point of the iris's rim in its direction, so that the iris can move as a
+    disc between lids that stay.
+    """
     centre, rim = iris[0], iris[1:]
     offset = (MEAN_FACE[:, :2] - MEAN_FACE[centre, :2]) / np.ptp(MEAN_FACE[lids, :2], axis=0)  # the eye as a circle
     angle = np.arctan2(offset[:, 1], offset[:, 0])
@@ -54,7 +57,7 @@ def _eye_fill(lids: np.ndarray, iris: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def _triangles() -> tuple[np.ndarray, np.ndarray]:
-    """All triangles (F, 3) and their labels (F,): tessellation, eye and mouth fills, ring strips."""
+    """Return all triangles (F, 3) and their labels (F,): of the face, the eyes, the mouth, and the rings."""
     eyes = np.array(_eye_fill(RIGHT_EYE, RIGHT_IRIS) + _eye_fill(LEFT_EYE, LEFT_IRIS))
     parts = [(_TOPOLOGY["tessellation"], FACE), (eyes, EYE), (_TOPOLOGY["mouth_fill"], MOUTH)]
     inner, n = OVAL, len(OVAL)
@@ -73,9 +76,10 @@ _LAYER = np.where(LABELS >= RING, 1e4 * (1 + LABELS), 0)  # rings are painted be
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale s, rotation R (3, 3) and translation t (3,) that bring points a (N, 3) nearest to b: b ~ s a R^T + t.
+    """Find the similarity transform that brings points a (N, 3) nearest to points b (N, 3) in the least-squares sense.
 
-    Umeyama's least squares (IEEE PAMI 13(4), 1991).
+    Returns scale, rotation (3, 3) and translation (3,), so that b is about scale * a @ rotation.T + translation
+    (Umeyama, IEEE PAMI 13(4), 1991).
     """
     mean_a, mean_b = a.mean(0), b.mean(0)
     u, sigma, vt = np.linalg.svd((b - mean_b).T @ (a - mean_a))
@@ -86,7 +90,7 @@ def similarity(a: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray, np.ndar
 
 
 def head_axes(landmarks: np.ndarray) -> np.ndarray:
-    """Unit axes (3, 3) of the head as rows: to its left ear in the picture, down, and away from the camera."""
+    """Return the head's unit axes as rows (3, 3): towards its left ear, down, and away from the camera."""
     x = landmarks[454] - landmarks[234]
     x = x / np.linalg.norm(x)
     y = landmarks[152] - landmarks[10]
@@ -96,7 +100,7 @@ def head_axes(landmarks: np.ndarray) -> np.ndarray:
 
 
 def face_height(landmarks: np.ndarray) -> float:
-    """Distance from the top of the forehead to the chin, in the landmarks' own unit."""
+    """Return the distance from the top of the forehead to the chin, in the unit of the landmarks (478, 3)."""
     return float(np.linalg.norm(landmarks[10] - landmarks[152]))
 
 
@@ -106,22 +110,31 @@ def _normal_z(vertices: np.ndarray) -> np.ndarray:
     return normal[:, 2] / (np.linalg.norm(normal, axis=1) + 1e-6)
 
 
-def near(points: np.ndarray, reach: float) -> np.ndarray:
-    """1 at the given landmarks, falling to 0 away from them: (478,), reach in face heights."""
+def proximity(points: np.ndarray, reach: float) -> np.ndarray:
+    """Return how near each landmark of the mean face is to the nearest of `points`: (478,), 1 at them, 0 far away.
+
+    points: numbers of landmarks. reach: face heights, the deviation of the Gaussian.
+    """
     distance = np.linalg.norm(MEAN_FACE[:, None] - MEAN_FACE[None, points], axis=-1).min(1)
     return np.exp(-((distance / reach) ** 2) / 2)
 
 
 def openness(landmarks: np.ndarray) -> np.ndarray:
-    """How open mouth and eyes are: (..., 4) of mouth height, mouth width, right and left lids, in face heights,
-    weighted so that each matters alike. landmarks: (..., 478, 3)."""
+    """Measure how open the mouth and the eyes of landmarks (..., 478, 3) are.
+
+    Returns (..., 4): height of the mouth, its width, gap of the right and of the left lids. They are in face heights,
+    multiplied by weights that make their usual differences alike.
+    """
     height = np.linalg.norm(landmarks[..., 10, :] - landmarks[..., 152, :], axis=-1)
     gap = lambda a, b: np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1) / height
     return np.stack([gap(13, 14) * 1.5, gap(78, 308), gap(159, 145) * 3, gap(386, 374) * 3], -1)
 
 
 def irises_within_lids(landmarks: np.ndarray) -> np.ndarray:
-    """landmarks (478, 3) with the points of the irises drawn in where lids cover them: triangles must not fold."""
+    """Return landmarks (478, 3) whose irises lie between the lids, also where the lids cover part of them.
+
+    Otherwise the triangles between iris and lids would turn over.
+    """
     points = np.array(landmarks, np.float64)
     for lids, iris in ((RIGHT_EYE, RIGHT_IRIS), (LEFT_EYE, LEFT_IRIS)):
         loop = points[lids, :2]
@@ -134,7 +147,7 @@ def irises_within_lids(landmarks: np.ndarray) -> np.ndarray:
 
 
 def _reach(loop: np.ndarray, origin: np.ndarray, ways: np.ndarray) -> np.ndarray:
-    """How many times each of the ways (N, 2) px fits between origin and the loop (K, 2) around it: (N,)."""
+    """Return how often each vector of `ways` (N, 2) fits between origin (2,) and the loop (K, 2) around it: (N,)."""
     a = loop - origin
     edge = np.roll(a, -1, 0) - a
     cross = lambda p, q: p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0]
@@ -145,7 +158,11 @@ def _reach(loop: np.ndarray, origin: np.ndarray, ways: np.ndarray) -> np.ndarray
 
 
 class HeadMesh:
-    """The mesh of one photo's face: landmarks (478, 3) and the shell of rings grown around them."""
+    """The mesh of one photo's head: the landmarks of its face, and rings of points grown around them.
+
+    landmarks: (478, 3) px. rings: (5, 36, 3) px, from the inside out. vertices: (658, 3), the landmarks with the irises
+    between the lids, then all rings.
+    """
 
     def __init__(self, landmarks: np.ndarray):
         self.landmarks = np.asarray(landmarks, np.float64)
@@ -158,7 +175,10 @@ class HeadMesh:
         self._follow = (RING_FOLLOW[:, None] * (1 - towards_chin * (1 - RING_NECK)[:, None]))[..., None]
 
     def posed(self, target: np.ndarray) -> np.ndarray:
-        """Vertices (658, 3) of this head with its landmarks at target (478, 3): the rings follow the rigid pose."""
+        """Return the vertices (658, 3) of this head when its landmarks are at target (478, 3).
+
+        The rings follow the rigid motion of the head, the outer ones less.
+        """
         scale, rotation, shift = similarity(self.landmarks[RIGID], target[RIGID])
         rings = self._follow * (scale * self.rings @ rotation.T + shift) + (1 - self._follow) * self.rings
         return np.concatenate([irises_within_lids(target), rings.reshape(-1, 3)])
@@ -176,9 +196,10 @@ ORIENTATION = np.sign(_normal_z(HeadMesh(MEAN_FACE * 100).vertices))  # some tri
 
 
 def facing(vertices: np.ndarray) -> np.ndarray:
-    """z of every triangle's unit normal (F,): 1 looks at the camera, 0 is edge-on, negative is turned away.
+    """Return how far each triangle of vertices (658, 3) faces the camera: (F,), the z of its unit normal.
 
-    Near rings get credit (hair and ears are round); far rings always face: they hold background and shoulders.
+    1 is straight at the camera, 0 is edge-on, negative is turned away. The two inner rings get a bonus, because hair
+    and ears are round. The outer rings always have 1, because they hold shoulders and background.
     """
     z = _normal_z(vertices) * ORIENTATION
     near = (LABELS == RING) | (LABELS == RING + 1)
@@ -215,11 +236,15 @@ def rasterise(vertices: np.ndarray, frame: tuple[int, int, int, int], step: floa
 
 
 def triangle_maps(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Affine maps from target to source triangles, and how much larger each is in the source.
+    """Compute for each triangle the affine map from target to source, and how much larger it is in the source.
 
-    target, source: vertices (658, >=2) in px. Returns maps (F+1, 6) float32 with rows (a, b, c, d, e, f) so that
-    x' = a x + b y + e, y' = c x + d y + f, the last row being the identity (index -1: outside the mesh), those of
-    triangles seen edge-on leading to the source's middle; and the signed ratio of areas source / target (F,).
+    target, source: vertices (658, 2 or 3) in px. Returns two arrays.
+
+    maps: (F+1, 6) float32, in each row (a, b, c, d, e, f), so that x' = a x + b y + e and y' = c x + d y + f. The last
+    row is the identity, for the index -1, which means outside the mesh. Triangles that are seen edge-on in the target
+    are mapped to their middle in the source.
+
+    area: (F,) the area in the source over that in the target, negative for triangles that turn over.
     """
     maps, area = np.empty((len(TRIANGLES) + 1, 6), np.float32), np.empty(len(TRIANGLES))
     maps[-1] = 1, 0, 0, 1, 0, 0
@@ -228,7 +253,10 @@ def triangle_maps(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, n
 
 
 def mirrored_landmarks(landmarks: np.ndarray, width: float) -> np.ndarray:
-    """Landmarks of the picture flipped left to right, numbered again as a face's: (478, 3), width in px."""
+    """Return the landmarks (478, 3) of the picture flipped left to right, numbered as those of a face again.
+
+    width: of the picture, px.
+    """
     flipped = landmarks[FLIP].copy()
     flipped[:, 0] = width - flipped[:, 0]
     return flipped
@@ -241,7 +269,10 @@ _COLOURS = {
 
 
 def draw_landmarks(landmarks: np.ndarray, size: int = 512, resolution: int = 512) -> np.ndarray:
-    """The landmark drawing the networks see: (resolution, resolution, 3) uint8 RGB of a frame of `size` px."""
+    """Draw landmarks (478, 2 or 3) as coloured lines on black, the way the networks see them.
+
+    size: side of the frame that the landmarks are in, px. Returns (resolution, resolution, 3) uint8 RGB.
+    """
     image = np.zeros((resolution, resolution, 3), np.uint8)
     points = np.round((landmarks[:, :2] * (resolution / size) - 0.5) * 8).astype(np.int32)
     for part, colour in _COLOURS.items():

@@ -1,10 +1,11 @@
-"""From the 68 points of other landmark models to our 478: a linear model of face shapes, fitted to the points.
+"""Complete the 68 landmarks of other models to the 478 that this package uses.
 
-Shapes are canonical (see motion): mean + sum of coefficients times basis, learned from the training people's landmarks.
+A linear model of face shapes is fitted to the 68 points. It was learned from the landmarks of the training people:
+canonical shape = mean + sum of coefficients times basis (see `pose.canonical`).
 """
 
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
@@ -19,30 +20,35 @@ POINTS_68 = np.array(
     + [61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181]
     + [78, 82, 13, 312, 308, 317, 14, 87]
 )
-_NOISE = 0.01  # face heights: what the 68 points are trusted to
-_DEPTH_TRUST = 0.3  # depth of other models is rough, and absent in 2D ones
-_ROUNDS = 4  # pose and shape in turn; more change nothing
+_NOISE = 0.01  # face heights: the error that the 68 points are assumed to have
+_DEPTH_TRUST = 0.3  # weight of the depth, which is rough in other models and absent in 2D ones
+_ROUNDS = 4  # of estimating pose and shape in turn; more change nothing
 
 
 @lru_cache(maxsize=1)
 def _model() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """mean (478, 3), basis (K, 478, 3), deviation (K,) of the coefficients over people and expressions."""
-    with np.load(files(__package__) / "data" / "shape_model.npz") as z:
-        return tuple(z[k].astype(np.float64) for k in ("mean", "basis", "deviation"))
+    """Load the model, as float64 arrays (mean, basis, deviation).
+
+    mean: (478, 3). basis: (K, 478, 3). deviation: (K,) standard deviation of the coefficients over people and
+    expressions.
+    """
+    with np.load(Path(__file__).parent / "data" / "shape_model.npz") as model:
+        mean, basis, deviation = (model[key].astype(np.float64) for key in ("mean", "basis", "deviation"))
+    return mean, basis, deviation
 
 
 def fit_68(points: np.ndarray) -> np.ndarray:
-    """The 478 landmarks (478, 3) whose points lie nearest to 68 given ones, (68, 3) or (68, 2), same unit.
+    """Estimate 478 landmarks, (478, 3), from 68 points of the iBUG scheme, (68, 3) or (68, 2), in the same unit.
 
-    Regularised least squares in the canonical frame, with the pose estimated in turn. Without depth a face's turn
-    is found from its outline only.
+    This is regularised least squares in the canonical frame, in turn with an estimate of the pose. From points without
+    depth the turn of the head is known from the outline of the face only.
     """
     mean, basis, deviation = _model()
     flat = points.shape[1] == 2
     if flat:  # begin with the mean face's depth
         in_plane = np.concatenate([points, np.zeros((68, 1))], 1)
-        scale = np.linalg.norm(np.ptp(points, axis=0)) / np.linalg.norm(np.ptp(mean[POINTS_68, :2], axis=0))
-        points = in_plane + np.array([0, 0, 1]) * scale * mean[POINTS_68, 2:]
+        size = np.linalg.norm(np.ptp(points, axis=0)) / np.linalg.norm(np.ptp(mean[POINTS_68, :2], axis=0))
+        points = in_plane + np.array([0, 0, 1]) * size * mean[POINTS_68, 2:]
     trust = np.tile([1.0, 1.0, 0.1 if flat else _DEPTH_TRUST], 68)
     design = (basis[:, POINTS_68].reshape(len(basis), -1) * trust).T  # (204, K)
     normal = design.T @ design + np.diag((_NOISE / deviation) ** 2)

@@ -1,63 +1,91 @@
-"""Values over time made smooth: filters, limits without an edge, jumps eased over."""
+"""Smooth values over time: filters, soft limits and crossfades."""
 
 from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-EASE_SECONDS = 0.4  # a cut or the seam of a loop is moved over in this time
+FADE_SECONDS = 0.4  # duration of the crossfade after a cut or at the seam of a loop
+
+_Value = TypeVar("_Value", float, np.ndarray)
 
 
-def soft_limit(value: np.ndarray, limit: float | np.ndarray) -> np.ndarray:
-    """value (..., ) unchanged up to 60 % of limit, then bent towards it. limit: above 0, broadcast against value."""
+def soft_limit(value: float | np.ndarray, limit: float | np.ndarray) -> np.ndarray:
+    """Limit the size of a value smoothly: up to 60 % of the limit it is unchanged, then it bends towards the limit.
+
+    value: any shape and sign. limit: above 0, broadcast against value.
+    """
     start = 0.6 * limit
     over = np.maximum(np.abs(value) - start, 0)
     return np.sign(value) * (np.minimum(np.abs(value), start) + (limit - start) * np.tanh(over / (limit - start)))
 
 
-def smoothstep(t: np.ndarray) -> np.ndarray:
-    """0 at t <= 0, 1 at t >= 1, flat at both ends."""
+def smoothstep(t: _Value) -> _Value:
+    """Rise smoothly from 0 at t <= 0 to 1 at t >= 1, with slope 0 at both ends."""
     t = np.clip(t, 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def one_euro(values: np.ndarray, fps: float, min_cutoff: float, beta: float, cuts: Iterable[int] = ()) -> np.ndarray:
-    """Smooth values (T, ...) in time: the One-Euro filter (Casiez et al., CHI 2012), forwards and backwards.
+    """Smooth values (T, ...) in time with the One-Euro filter (Casiez et al., CHI 2012), as float32 (T, ...).
 
-    Still values are smoothed at min_cutoff Hz, moving ones less, by beta Hz per unit/s. Both directions together
-    leave no delay. The filter starts anew at every frame of cuts.
+    The filter runs forwards and backwards, and the mean of both has no delay. It starts anew at every frame in `cuts`.
+
+    min_cutoff: cutoff frequency in Hz for values that stand still. beta: by how many Hz the cutoff rises for each
+    unit/s of speed, so that moving values are smoothed less.
     """
     out = np.zeros(values.shape, np.float32)
-    for a, b in shots(len(values), cuts):
+    for a, b in split_at_cuts(len(values), cuts):
         for x, result in ((values[a:b], out[a:b]), (values[a:b][::-1], out[a:b][::-1])):
             previous, speed = x[0], np.zeros_like(x[0])
             result[0] += previous / 2
             for t in range(1, len(x)):
-                speed = speed + _blend(1.0, fps) * ((x[t] - x[t - 1]) * fps - speed)
-                previous = previous + _blend(min_cutoff + beta * np.abs(speed), fps) * (x[t] - previous)
+                speed = speed + _new_share(1.0, fps) * ((x[t] - x[t - 1]) * fps - speed)
+                previous = previous + _new_share(min_cutoff + beta * np.abs(speed), fps) * (x[t] - previous)
                 result[t] += previous / 2
     return out
 
 
-def _blend(cutoff, fps: float):
+def _new_share(cutoff, fps: float):
+    """Return the share of the new value in a first-order low-pass filter with this cutoff in Hz."""
     r = 2 * np.pi * cutoff / fps
     return r / (r + 1)
 
 
-def shots(length: int, cuts: Iterable[int]) -> list[tuple[int, int]]:
-    """Ranges (first, last + 1) of frames between cuts; a cut is the first frame of a new shot."""
+def split_at_cuts(length: int, cuts: Iterable[int]) -> list[tuple[int, int]]:
+    """Split the frames 0 to length - 1 at the cuts into shots, as ranges (first, last + 1).
+
+    A cut is the first frame of a new shot. Cuts outside the frames are ignored.
+    """
     edges = [0, *sorted(c for c in set(cuts) if 0 < c < length), length]
     return list(zip(edges[:-1], edges[1:]))
 
 
-class Eased:
-    """A sequence of targets (478, 3) whose jumps are eased over: after a jump it goes on from where it was, and the
-    difference fades within `seconds`.
+class LandmarkSequence(Protocol):
+    """The landmarks (478, 3) of each frame, by its number."""
 
-    jumps: frames that do not follow from the one before. start: (478, 3) it comes from before frame 0.
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, t: int, /) -> np.ndarray: ...
+
+
+class Crossfade:
+    """A sequence of landmarks whose jumps are replaced by crossfades.
+
+    After a jump the landmarks continue from where they were before it, and the difference fades within `seconds`.
+
+    targets: (478, 3) for each frame. jumps: frames that do not follow from the frame before. start: landmarks (478, 3)
+    before frame 0, from which the first frames fade; None if there are none.
     """
 
-    def __init__(self, targets, fps: float, jumps: Iterable[int] = (), start: np.ndarray | None = None,
-                 seconds: float = EASE_SECONDS):  # fmt: skip
+    def __init__(
+        self,
+        targets: LandmarkSequence,
+        fps: float,
+        jumps: Iterable[int] = (),
+        start: np.ndarray | None = None,
+        seconds: float = FADE_SECONDS,
+    ):
         self._targets, self._span = targets, max(1.0, seconds * fps)
         self._jumps = np.zeros(0, int)
         self._offsets: list[np.ndarray] = []

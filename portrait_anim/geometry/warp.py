@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from . import kernels, mesh
-from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, near, openness
-from .views import CROP, View
+from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, openness, proximity
+from .view import CROP, View
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in px of the crop
 WHOLE: Box = (0, 0, CROP, CROP)
@@ -33,8 +33,8 @@ class Warp:
     vertices: (658, 3) of the mesh in the frame's pose, px of the crop. maps: (V, F+1, 6) float32, the affine map of
     every triangle into each view, see `mesh.triangle_maps`. shifts: (V, H, W, 2) float32, the displacement of the shell
     in px, where the view is seen. weights: (V, H, W) float32, the share of each view, with sum 1. face: (H, W) float32,
-    soft coverage of the face. shown: (H, W) float32, 0 where the person has left a place in the photo and the background
-    is seen, else 1. These have a cell for every STEP px. table: (F+1, 6) float32, of each triangle: mouth
+    soft coverage of the face. shown: (H, W) float32, 0 where the person has left a place in the photo, so that the
+    background is seen, else 1. These have a cell for every STEP px. table: (F+1, 6) float32, of each triangle: mouth
     interior, eye interior, ring depth, log stretch, facing, share of other views; the last row is for "outside".
     """
 
@@ -73,7 +73,7 @@ class Warp:
 
 def _part_masks() -> np.ndarray:
     """How far each triangle belongs to _PARTS, softly, (P, F)."""
-    masks = np.stack([near(points, reach) for points, reach in _PARTS])
+    masks = np.stack([proximity(points, reach) for points, reach in _PARTS])
     masks = np.concatenate([masks, np.zeros((len(masks), mesh.N_RINGS * len(mesh.OVAL)))], 1)
     return np.where(LABELS >= RING, 0, np.clip(1.5 * masks[:, TRIANGLES].mean(2), 0, 1))
 
@@ -108,7 +108,9 @@ class Warper:
         self._table = np.concatenate([table, [[0, 0, 1, 0, 1, 0]]]).astype(np.float32)
 
     def _shares(self, vertices: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Share of each view in each triangle, (V, F+1). At the canvas' own pose and expression all is the canvas'.
+        """Return the share of each view in each triangle, (V, F+1).
+
+        At the canvas' own pose and expression all is the canvas'.
 
         Another view helps where the canvas is turned away, and so would be stretched, while the other is not and the
         target turns towards the camera; another photo also where its mouth or eyes are nearer to the target's.
@@ -129,8 +131,11 @@ class Warper:
         return share
 
     def _fits(self, target: np.ndarray) -> np.ndarray:
-        """Share of each view in each of _PARTS by its expression, (V, P): of the photos that are nearer to the
-        target's openness (4,) than the canvas by more than noise, the nearest. Mirrored views have the canvas' own."""
+        """Return the share of each view in each of _PARTS by its expression, (V, P).
+
+        Of the photos that are nearer to the target's openness (4,) than the canvas by more than noise, the nearest
+        counts. Mirrored views have the canvas' own expression.
+        """
         gap = np.abs(self._openness - target)
         distance = np.stack([gap[:, 0] + gap[:, 1], gap[:, 2], gap[:, 3]], 1)  # (V, P)
         better = np.clip((distance[:1] - distance - _FIT_NOISE) / _FIT_RAMP, 0, 1) * self._shown

@@ -1,4 +1,4 @@
-"""Follow one face along a video: its landmarks per frame, with gaps bridged and cuts known."""
+"""Follow one face through a video: find its landmarks in each frame, bridge the gaps, and notice the cuts."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,30 +12,32 @@ from ..geometry.mesh import face_height, mirrored_landmarks
 from ..geometry.smoothing import smoothstep
 from .tracking import MAX_FACES, Face, FaceAlignmentTracker, MediaPipeTracker, Tracker, find_faces, no_face_advice
 
-HOLD_SECONDS = 0.5  # a lost face is expected back where it was this long; after that it may return anywhere
-SETTLE = 10  # times a first frame is shown to MediaPipe: until then its faces grow by a percent
+TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
+HOLD_SECONDS = 0.5  # a lost face is expected back where it was for this long; after that it may return anywhere
+SETTLE = 10  # how often a first frame is shown to MediaPipe: until then its faces grow by a percent
 CUT_CHANGE = 30.0  # of 255: mean change of a 32 px picture that may be a cut
 CUT_JUMP, FAR_JUMP = 0.08, 0.4  # face heights: landmarks that jump so far with such a change, or without it, are a cut
 
 
 class NoFaceError(InputError):
-    """Nothing in a driver is found to be a face."""
+    """No face was found in any frame of a driver."""
 
 
 @dataclass
 class MotionTrack:
-    """The driver's landmarks along time.
+    """The landmarks of the driver's face in each frame.
 
-    landmarks: (T, 478, 3) float32, px of frames of `size` (width, height). fps: exact. found: (T,) bool, False where
-    the face was lost and its landmarks are held or interpolated. cuts: first frames of new shots. rest: (478, 3) the
-    driver's face at rest, looking straight ahead, where that is known; None for whichever frame suits the portrait.
+    landmarks: (T, 478, 3) float32, px of frames of `size` (width, height). fps: the exact frame rate. found: (T,) bool,
+    False where the face was lost and its landmarks are held or interpolated. n_faces: how many faces the first frame
+    with any shows. cuts: the first frames of new shots. rest: (478, 3) px, the driver's face at rest, looking straight
+    ahead, if that is known; None if it is to be the frame that suits the portrait best.
     """
 
     landmarks: np.ndarray
     size: tuple[int, int]
     fps: Fraction
     found: np.ndarray
-    n_faces: int = 1  # in the first frame that shows any
+    n_faces: int = 1
     cuts: tuple[int, ...] = ()
     rest: np.ndarray | None = None
 
@@ -43,13 +45,13 @@ class MotionTrack:
         return len(self.landmarks)
 
     def mirrored(self) -> "MotionTrack":
-        """The same motion seen in a mirror."""
+        """Return the same motion as seen in a mirror."""
         flip = lambda landmarks: np.stack([mirrored_landmarks(face, self.size[0]) for face in landmarks])
         rest = None if self.rest is None else flip(self.rest[None])[0]
         return replace(self, landmarks=flip(self.landmarks), rest=rest)
 
     def lost_ranges(self) -> list[tuple[int, int]]:
-        """First and last frame (counted from 0) of every stretch without a face."""
+        """Return the first and the last frame, counted from 0, of every stretch without a face."""
         edges = np.flatnonzero(np.diff(np.concatenate([[0], ~self.found, [0]])))
         return [(int(a), int(b) - 1) for a, b in edges.reshape(-1, 2)]
 
@@ -57,11 +59,16 @@ class MotionTrack:
 def track_video(
     frames: Iterable[np.ndarray], fps: Fraction, name: str, face: int = 1, tracker: str = "mediapipe"
 ) -> Iterator[MotionTrack | int]:
-    """Follow one face through frames (H, W, 3) uint8 RGB: yields the number of frames done, then the MotionTrack.
+    """Follow one face through frames (H, W, 3) uint8 RGB.
 
-    face: 1 is the largest in the first frame that shows any, 2 the next. A face that was lost for HOLD_SECONDS, or
-    by a cut, is looked for everywhere: where it was first, then the largest. tracker: "mediapipe" or
-    "face-alignment". Raises InputError when no frame shows a face.
+    Yields the number of frames done after each frame, and the MotionTrack at the end. If the face is lost for longer
+    than HOLD_SECONDS, or by a cut, it is looked for everywhere: first where it was, then the largest face is taken.
+
+    name: of the video, for messages. face: 1 is the largest in the first frame that shows any, 2 the next largest.
+    tracker: "mediapipe" or "face-alignment".
+
+    Raises InputError if there are no frames, NoFaceError if none shows a face, and UsageError if there are fewer than
+    `face` faces.
     """
     following = _Following(fps, name, face, tracker)
     try:
@@ -81,23 +88,29 @@ def track_video(
 
 
 class _Following:
-    """One face followed from frame to frame. points: its landmarks (478, 3) per frame, None where it is not seen."""
+    """Follows one face from frame to frame.
+
+    points: the landmarks (478, 3) of each frame so far, None where the face was not found. cuts: the first frames of
+    new shots.
+    """
 
     def __init__(self, fps: Fraction, name: str, face: int, tracker: str):
         self._fps, self._name, self._face, self._tracker = fps, name, face, tracker
         self._search: Tracker = FaceAlignmentTracker() if tracker == "face-alignment" else MediaPipeTracker()
         self._follow: Tracker | None = None
         self._place: Face | None = None  # where the face is expected; None: not found yet
-        self._seen: Face | None = None  # as it was seen last
+        self._seen: Face | None = None  # as it was found last
         self._lost = 0  # frames since then
-        self._changed = False  # the picture changed as by a cut since then
+        self._changed = False  # whether the picture changed as by a cut since then
         self._thumb: np.ndarray | None = None
-        self._size, self._n_faces = (0, 0), 0
+        self._size: tuple[int, int] = (0, 0)
+        self._n_faces = 0
         self.points: list[np.ndarray | None] = []
         self.cuts: list[int] = []
 
     def add(self, image: np.ndarray) -> None:
-        self._size = image.shape[1::-1]
+        """Find the face in the next frame (H, W, 3) uint8 RGB."""
+        self._size = (image.shape[1], image.shape[0])
         thumb = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
         changed = self._thumb is not None and float(np.abs(thumb - self._thumb).mean()) > CUT_CHANGE
         self._thumb = thumb
@@ -105,25 +118,29 @@ class _Following:
         if self._place is None:
             self._begin(image)
         elif changed:
-            self._look_again(image)
-        here = self._find(image) if self._place is not None else None
+            self._look_again(image, self._place)
+        here = self._find(image, self._place) if self._place is not None else None
         if here is None:
             self._lost += 1
         else:
-            if self._is_cut(here):
+            if self._seen is not None and self._is_cut(self._seen, here):
                 self.cuts.append(len(self.points))
             self._seen = self._place = here
             self._lost, self._changed = 0, False
         self.points.append(None if here is None else here.landmarks.astype(np.float32))
 
     def track(self) -> MotionTrack:
+        """Return the landmarks of all frames, with the gaps filled. The face must have been found at least once."""
         return replace(fill_gaps(self.points, self._size, self._fps, self.cuts), n_faces=self._n_faces)
 
     def close(self) -> None:
-        for used in {self._search, self._follow} - {None}:
-            used.close()
+        """Free the trackers."""
+        for used in {self._search, self._follow}:
+            if used is not None:
+                used.close()
 
     def _begin(self, image: np.ndarray) -> None:
+        """Look for the wanted face for the first time."""
         found = self._search.faces(image) or ([] if self.points else find_faces(image, self._tracker))
         if not found:
             return
@@ -134,20 +151,20 @@ class _Following:
             )
         self._n_faces = len(found)
         self._place = found[self._face - 1]
-        self._start(image)
+        self._start_tracker(image)
 
-    def _look_again(self, image: np.ndarray) -> None:
-        """After what may be a cut: the face goes on where it was, else the largest is followed."""
+    def _look_again(self, image: np.ndarray, place: Face) -> None:
+        """After what may be a cut, go on with the face where it was expected, or else with the largest face."""
         found = self._search.faces(image)
         if found:
-            near = min(found, key=self._distance)
-            self._place = near if self._distance(near) < 0.5 * self._place.size else found[0]
+            near = min(found, key=lambda face: _distance(face, place))
+            self._place = near if _distance(near, place) < 0.5 * place.size else found[0]
             self._n_faces = max(self._n_faces, len(found))
-        self._start(image)
+        self._start_tracker(image)
 
-    def _start(self, image: np.ndarray) -> None:
-        """A tracker that knows nothing of the frames before."""
-        if self._follow not in (None, self._search):
+    def _start_tracker(self, image: np.ndarray) -> None:
+        """Start a tracker that knows nothing of the frames before."""
+        if self._follow is not None and self._follow is not self._search:
             self._follow.close()
         slow = self._tracker == "face-alignment"
         count = 1 if self._n_faces == 1 else MAX_FACES
@@ -155,31 +172,40 @@ class _Following:
         for _ in range(0 if slow else SETTLE):
             self._follow.faces(image)
 
-    def _find(self, image: np.ndarray) -> Face | None:
+    def _find(self, image: np.ndarray, place: Face) -> Face | None:
+        """Find the face near the place where it is expected, or anywhere if it has been lost for long."""
+        assert self._follow is not None
         found = self._follow.faces(image)
-        near = [face for face in found if self._distance(face) < 1.5 * self._place.size]
+        near = [face for face in found if _distance(face, place) < 1.5 * place.size]
         if not near and self._lost > HOLD_SECONDS * self._fps:
             near = found[:1]
-        return min(near, key=self._distance, default=None)
+        return min(near, key=lambda face: _distance(face, place), default=None)
 
-    def _distance(self, face: Face) -> float:
-        return float(np.linalg.norm(face.centre - self._place.centre))
-
-    def _is_cut(self, here: Face) -> bool:
-        if self._seen is None:
-            return False
-        jump = np.linalg.norm((here.landmarks - self._seen.landmarks)[:, :2], axis=1).mean()
-        jump /= face_height(self._seen.landmarks)
+    def _is_cut(self, before: Face, here: Face) -> bool:
+        """Tell whether the face jumped as by a cut from where it was found before."""
+        jump = np.linalg.norm((here.landmarks - before.landmarks)[:, :2], axis=1).mean()
+        jump /= face_height(before.landmarks)
         return bool(jump > CUT_JUMP if self._changed else jump > FAR_JUMP and self._lost == 0)
 
 
-def fill_gaps(points: list[np.ndarray | None], size: tuple[int, int], fps: Fraction, cuts=()) -> MotionTrack:
-    """Bridge frames without a face: the last pose is held, then moved smoothly to the one that returns, unless that
-    is after a cut."""
+def _distance(a: Face, b: Face) -> float:
+    """Return the distance between the centres of two faces, px."""
+    return float(np.linalg.norm(a.centre - b.centre))
+
+
+def fill_gaps(
+    points: list[np.ndarray | None], size: tuple[int, int], fps: Fraction, cuts: Iterable[int] = ()
+) -> MotionTrack:
+    """Make a MotionTrack from the landmarks of each frame, and bridge the frames without a face (None).
+
+    In a gap the last landmarks are held, and then moved smoothly to those after the gap, unless these follow a cut.
+    At least one frame must have landmarks (478, 3).
+    """
     found = np.array([p is not None for p in points])
     seen = np.flatnonzero(found)
-    landmarks = np.empty((len(points), *points[seen[0]].shape), np.float32)
-    landmarks[found] = [p for p in points if p is not None]
+    known = [p for p in points if p is not None]
+    landmarks = np.empty((len(points), *known[0].shape), np.float32)
+    landmarks[found] = known
     landmarks[: seen[0]], landmarks[seen[-1] :] = landmarks[seen[0]], landmarks[seen[-1]]
     ease = max(2, round(2 * HOLD_SECONDS * float(fps)))
     for a, b in zip(seen[:-1], seen[1:]):

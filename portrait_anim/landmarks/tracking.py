@@ -1,4 +1,4 @@
-"""Find faces and their landmarks in pictures."""
+"""Find the faces in a picture, and their landmarks, with MediaPipe or face-alignment."""
 
 import io
 import os
@@ -17,42 +17,53 @@ from ..errors import InputError, unknown
 
 TRACKERS = ("auto", "mediapipe", "face-alignment")
 MAX_FACES = 6
-_ALONE = threading.RLock()  # file descriptors and modules are the whole process'
+_LOCK = threading.RLock()  # file descriptors and modules belong to the whole process
 
 
 @dataclass(frozen=True)
 class Face:
-    """landmarks: (478, 3) float64 in px of the image: x right, y down, z away from the camera at the scale of x."""
+    """The landmarks of one face.
+
+    landmarks: (478, 3) float64, px of the image: x to the right, y down, z away from the camera at the scale of x.
+    """
 
     landmarks: np.ndarray
 
     @property
     def centre(self) -> np.ndarray:
+        """The mean (x, y) of the landmarks without the irises, px."""
         return self.landmarks[:468, :2].mean(0)
 
     @property
     def size(self) -> float:
-        """Side of a square of the same area as the landmarks' box, px."""
+        """The side of a square with the area of the landmarks' box, px."""
         return float(np.sqrt(np.prod(np.ptp(self.landmarks[:468, :2], axis=0))))
 
 
 class Tracker(Protocol):
-    """Finds faces: `faces(image (H, W, 3) uint8 RGB)` gives them largest first, [] without one."""
+    """What every tracker can do."""
 
-    def faces(self, image: np.ndarray) -> list[Face]: ...
+    def faces(self, image: np.ndarray) -> list[Face]:
+        """Return the faces in an image (H, W, 3) uint8 RGB, the largest first; an empty list if there are none."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free what the tracker holds."""
+        ...
 
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """MediaPipe's native code greets on file descriptor 2 when it loads; nothing of that concerns a user."""
+    """Discard what native code writes to stderr inside the `with` block.
+
+    MediaPipe writes greetings to file descriptor 2 when it loads, none of which concerns a user.
+    """
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _ALONE:  # else the last of two threads would restore what the first had put in its place
+    with _LOCK:  # else the second of two threads would save, and later restore, what the first put in its place
         try:
             saved = os.dup(2)
-        except OSError:  # closed: there is nothing to keep quiet
+        except OSError:  # stderr is closed
             yield
             return
         null = os.open(os.devnull, os.O_WRONLY)
@@ -66,9 +77,12 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def solution(name: str) -> ModuleType:
-    """A module of mediapipe's solutions. They import matplotlib for a plot that nobody here asks for, which would take
-    as long as all the rest: if it is not there yet, they get empty modules in its place."""
-    with _ALONE:
+    """Import one of mediapipe's solutions, such as "face_mesh", without matplotlib.
+
+    The solutions import matplotlib for a plot that nobody here asks for, and that takes as long as all the rest. Unless
+    matplotlib is loaded already, they get empty modules in its place.
+    """
+    with _LOCK:
         stubs = {stub: ModuleType(stub) for stub in ("matplotlib", "matplotlib.pyplot") if stub not in sys.modules}
         sys.modules.update(stubs)
         try:
@@ -79,9 +93,12 @@ def solution(name: str) -> ModuleType:
 
 
 class MediaPipeTracker:
-    """MediaPipe Face Mesh with irises, 478 points; its models are in the package, so it works offline.
+    """Finds 478 landmarks of each face with MediaPipe Face Mesh, irises included.
 
-    video=True follows faces from frame to frame (about 160 frames/s on one core); otherwise every image stands alone.
+    Its models are in the mediapipe package, so it works offline.
+
+    video: follow faces from frame to frame (about 160 frames/s on one core); otherwise every image stands alone.
+    max_faces: the most faces that are found. min_confidence: 0 to 1, of the face detector.
     """
 
     def __init__(self, video: bool = False, max_faces: int = MAX_FACES, min_confidence: float = 0.5):
@@ -92,6 +109,7 @@ class MediaPipeTracker:
         self._started = False
 
     def faces(self, image: np.ndarray) -> list[Face]:
+        """Return the faces in an image, the largest first, as every Tracker does."""
         image = np.ascontiguousarray(image)
         if self._started:
             result = self._mesh.process(image)
@@ -107,12 +125,18 @@ class MediaPipeTracker:
         return sorted(found, key=lambda f: -f.size)
 
     def close(self) -> None:
+        """Free MediaPipe's graph."""
         self._mesh.close()
 
 
 class FaceAlignmentTracker:
-    """The 68 points of `face-alignment` (3DFAN), completed to 478 by the shape model. Slow, and its networks are
-    downloaded at first use, but it finds faces that MediaPipe misses. Irises are placed by the shape, not seen."""
+    """Finds 68 landmarks of each face with face-alignment (3DFAN) and completes them to 478 by the shape model.
+
+    It is slow and downloads its networks at the first use, but it finds faces that MediaPipe misses. The irises are
+    placed by the shape model; where the eyes look is not seen.
+
+    Raises InputError if the networks cannot be downloaded.
+    """
 
     def __init__(self, device: str = "cpu"):
         with quiet_stderr():
@@ -128,23 +152,27 @@ class FaceAlignmentTracker:
             ) from error
 
     def faces(self, image: np.ndarray) -> list[Face]:
+        """Return the faces in an image, the largest first, as every Tracker does."""
         from ..geometry.shape_model import fit_68
 
         found = self._net.get_landmarks(image) or []
         return sorted((Face(fit_68(p.astype(np.float64))) for p in found), key=lambda f: -f.size)
 
     def close(self) -> None:
-        pass
+        """Do nothing: there is nothing to free."""
 
 
 def check_tracker(tracker: str) -> None:
-    """Raises UsageError for an unknown name."""
+    """Raise UsageError if this is not the name of a tracker."""
     if tracker not in TRACKERS:
         raise unknown("--tracker", tracker, TRACKERS)
 
 
 def has_face_alignment() -> bool:
-    """Whether the networks of face-alignment were downloaded before: "auto" does not download anything unasked."""
+    """Tell whether the networks of face-alignment were downloaded before.
+
+    The tracker "auto" does not download anything unasked.
+    """
     home = os.environ.get("TORCH_HOME") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "torch"
     )
@@ -154,19 +182,20 @@ def has_face_alignment() -> bool:
 
 
 def no_face_advice(tracker: str) -> str:
-    """What else to try when no face was found, as the end of a sentence."""
+    """Return what else to try when no face was found, as the end of a sentence; "" if there is nothing."""
     if tracker == "auto" and not has_face_alignment():
         return ", or try --tracker face-alignment, which downloads its networks once"
     return ", or try --tracker face-alignment" if tracker == "mediapipe" else ""
 
 
 def find_faces(image: np.ndarray, tracker: str = "auto") -> list[Face]:
-    """All faces of a photo (H, W, 3) uint8 RGB, largest first; [] without one.
+    """Find all faces in a photo (H, W, 3) uint8 RGB, the largest first.
 
-    "auto" asks MediaPipe first, and face-alignment when that finds nothing and its networks are there.
+    MediaPipe's detector sees an image in 128 px and misses small faces. So it is shown the whole photo and overlapping
+    tiles of half its size. If that finds nothing, it is shown ever smaller tiles, and at last less certain faces count.
 
-    MediaPipe's detector sees an image in 128 px and misses small faces. So the photo is searched whole and in
-    overlapping tiles of half its size, and when that finds nothing in ever smaller tiles and with less certainty.
+    tracker: "mediapipe", "face-alignment", or "auto" for MediaPipe and, if that finds nothing and the networks of
+    face-alignment were downloaded before, face-alignment.
     """
     if tracker == "face-alignment":
         return FaceAlignmentTracker().faces(image)
@@ -176,7 +205,7 @@ def find_faces(image: np.ndarray, tracker: str = "auto") -> list[Face]:
     for parts, min_confidence in (((1, 2), 0.5), ((4,), 0.5), ((8,), 0.5), ((1, 2), 0.2)):
         mesh = MediaPipeTracker(min_confidence=min_confidence)
         try:
-            found: list[Face] = []
+            found = []
             for tile in (t for count in parts for t in _tiles(image.shape, count)):
                 for face in mesh.faces(image[tile]):
                     moved = Face(face.landmarks + (tile[1].start, tile[0].start, 0))
@@ -190,7 +219,7 @@ def find_faces(image: np.ndarray, tracker: str = "auto") -> list[Face]:
 
 
 def _tiles(shape: tuple, parts: int) -> list[tuple[slice, slice]]:
-    """Tiles of 1/parts of the image's sides, each overlapping the next by half; none when they would be tiny."""
+    """Return tiles with 1/parts of the image's sides, each overlapping the next by half; none if they were tiny."""
     height, width = (-(-side // parts) for side in shape[:2])
     if parts > 1 and min(height, width) < 96:
         return []

@@ -1,13 +1,11 @@
-"""Reading videos: what a file holds, and its frames as a stream of arrays at a constant rate.
+"""Read videos: find out what a file holds, and read its frames as arrays at a constant rate.
 
-Everything goes through the ffmpeg binary that comes with imageio-ffmpeg. One frame is in memory at a time.
+ffmpeg decodes them. Only one frame is in memory at a time.
 """
 
-import contextlib
 import math
 import os
 import re
-import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,38 +13,29 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 
 from ..errors import InputError, UsageError
-from ..system.signals import held_back
+from ..system.files import PathLike
+from .ffmpeg import GUARDED, describe, last_words, read_log, start_ffmpeg, stop, url, widen_pipe
 
 MIN_FPS, MAX_FPS = 0.01, 240
 STANDARD_FPS = [Fraction(n * 1000, d) for n in (12, 15, 24, 25, 30, 48, 50, 60, 120) for d in (1000, 1001)]
-FALLBACK_FPS = Fraction(30)  # browsers and webcams write files without a rate; they mostly mean 30
-PREROLL = 3.0  # s; a seek in TS or AVI can land after the wanted place, so aim that much before it
-PROBE_TIMEOUT = 60.0  # s
-MAX_PIXELS = 8192 * 8192  # of a frame as stored, twice 8K: decoders take whatever memory a header asks for
-GUARDED = (  # for every input: a playlist posing as a video must not reach the network, a header not the memory
-    "-protocol_whitelist", "file", "-max_pixels", str(MAX_PIXELS)
-)  # fmt: skip
-PIPE_BYTES = 1 << 20  # the most an ordinary Linux user may ask for
-EXACT_SCALING = "bicubic+accurate_rnd+full_chroma_int"  # colours within 2/255 instead of 5; half the speed
-_DULL = re.compile(  # lines of ffmpeg's that only say that something failed, after the one that says why
-    r"Error opening (input|output) file|Output file|Conversion failed|frame=|Terminating thread|Task finished"
-    r"|Error muxing a packet|Last message repeated"
-)
-_TEXT_ART = ("ansi", "bintext", "xbin", "idf")  # ffmpeg "plays" plain text files as video with these
+FALLBACK_FPS = Fraction(30)  # for the files without a rate that browsers and webcams write; they mostly mean 30
+PREROLL = 3.0  # s; a seek in TS or AVI can land after the wanted place, so it aims that much before it
+EXACT_SCALING = "bicubic+accurate_rnd+full_chroma_int"  # colours are exact to 2/255 instead of 5/255; half the speed
+_TEXT_ART = ("ansi", "bintext", "xbin", "idf")  # with these codecs ffmpeg "plays" plain text files as videos
 
 
 @dataclass(frozen=True)
 class VideoInfo:
     """What a video file says about itself.
 
-    path: as given. width, height: pixels as displayed: after rotation, and with square pixels.
-    fps: exact constant rate to read it at (30000/1001, not 29.97). duration: seconds, None when unknown.
-    unused_fps: the rate it states, when that is too high to be meant.
+    path: as given. width, height: px as displayed, that is after rotation and with square pixels. fps: the exact
+    constant rate at which to read it (30000/1001, not 29.97). duration: seconds, None if unknown. has_audio: whether it
+    has sound. unused_fps: the rate that it states, if that is too high to be meant, else None.
     """
 
     path: Path
@@ -58,23 +47,25 @@ class VideoInfo:
     unused_fps: Fraction | None = None
 
 
-def probe(path) -> VideoInfo:
-    """Look into a video file and decode its first frame; once, unless the file changes.
+def probe(path: PathLike) -> VideoInfo:
+    """Find out what a video file holds, by decoding its first frame.
 
-    Raises InputError when it is missing, a folder, empty, not a video, without picture or damaged throughout.
+    The answer is remembered until the file changes. Raises InputError if the file is missing, a folder, empty, not a
+    video, without a picture, or damaged throughout.
     """
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # `describe` says what is wrong
-        return _look_into(path, None)
-    return _look_into(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+        return _probe(os.fspath(path), None)
+    return _probe(os.fspath(path), (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
 
 @lru_cache(maxsize=8)
-def _look_into(path, identity: tuple | None) -> VideoInfo:
+def _probe(path: str, identity: tuple | None) -> VideoInfo:
+    """Do the work of `probe`. identity: of the file's content, so that the cache never returns an old answer."""
     first_frame = ["-map", "0:V:0", "-vf", "showinfo=checksum=0", "-frames:v", "1", "-f", "null", "-"]
     text = describe(path, first_frame)
-    # Attached cover pictures of music files are "Video" streams too; 0:V leaves them out and so do we.
+    # The cover pictures of music files are "Video" streams, too. Like the stream specifier 0:V, this leaves them out.
     video = re.search(r"^ +Stream #0:(?!.*\(attached pic\)).*?: Video: (.*)$", text, re.MULTILINE)
     has_audio = re.search(r"^ +Stream #0:.*?: Audio: ", text, re.MULTILINE) is not None
     if "Input #0" not in text or (video and video[1].startswith(_TEXT_ART)):
@@ -90,7 +81,7 @@ def _look_into(path, identity: tuple | None) -> VideoInfo:
     if first is None:
         raise InputError(f"{path}: no frame can be decoded ({last_words(text)}); the file is damaged, fetch it again.")
     sar_num, sar_den, width, height = map(int, first.groups())
-    if sar_num and sar_den and abs(sar_num / sar_den - 1) > 0.02:  # DV, DVD: narrow or wide pixels
+    if sar_num and sar_den and abs(sar_num / sar_den - 1) > 0.02:  # DV and DVD have narrow or wide pixels
         width = max(1, round(width * sar_num / sar_den))
     duration = re.search(r"^  Duration: (\d+):(\d+):(\d+\.\d+)", text, re.MULTILINE)
     seconds = int(duration[1]) * 3600 + int(duration[2]) * 60 + float(duration[3]) if duration else 0.0
@@ -100,12 +91,13 @@ def _look_into(path, identity: tuple | None) -> VideoInfo:
 
 
 def _mean_rate(stream: str) -> Fraction:
+    """Return the mean frame rate in ffmpeg's line about a stream, 0 if it names none."""
     printed = re.search(r"([\d.]+)(k?) fps", stream)
     return Fraction(printed[1]) * (1000 if printed[2] else 1) if printed else Fraction(0)
 
 
 def _frame_rate(stream: str, text: str) -> Fraction:
-    """The constant rate that keeps every frame of a constant-rate file and suits a variable-rate one."""
+    """Return the constant rate that keeps every frame of a constant-rate file and suits a variable-rate one."""
     exact = re.search(r"config in time_base: \S+, frame_rate: (\d+)/(\d+)", text)
     base = Fraction(int(exact[1]), int(exact[2])) if exact and int(exact[2]) else Fraction(0)
     mean = _mean_rate(stream)
@@ -120,20 +112,28 @@ def _frame_rate(stream: str, text: str) -> Fraction:
 
 
 class FrameReader:
-    """Frames of a video at a constant rate, first to last; iterate over it, inside `with` or alone.
+    """Reads the frames of a video at a constant rate: iterate over it, inside a `with` block or without one.
 
-    path: the video. start, end: seconds, None for the file's own. fps: output rate, None for the file's own.
-    max_side: frames are made smaller, with even sides, until the longer side fits; None for full size.
-    Frames that a variable-rate file lacks are repeats of the one before, surplus ones are dropped: frame i
-    is what is seen at start + i / fps. Each iteration starts again at `start` and ends the one before.
+    Frame i is what is seen at start + i / fps: where a variable-rate file lacks a frame the one before is repeated, and
+    surplus frames are dropped. Each iteration begins again at `start` and ends the iteration before.
 
-    info: VideoInfo. fps: Fraction, rate of the frames delivered. size: (width, height) of them.
-    expected_frames: estimate, None when the duration is unknown. warnings: sentences, filled while reading.
+    path: the video. start, end: seconds, None for all of it. fps: rate of the frames, None for the file's own.
+    max_side: frames are made smaller, with even sides, until their longer side fits; None for full size, px.
 
-    Raises UsageError for impossible values, InputError (also while iterating) when nothing can be read.
+    It has these attributes. info: VideoInfo. fps: Fraction, the rate of the frames. size: their (width, height), px.
+    expected_frames: an estimate, None if the duration is unknown. warnings: sentences, complete after an iteration.
+
+    Raises UsageError for impossible values, and InputError (also while iterating) if nothing can be read.
     """
 
-    def __init__(self, path, start: float | None = None, end: float | None = None, fps=None, max_side=None):
+    def __init__(
+        self,
+        path: PathLike,
+        start: float | None = None,
+        end: float | None = None,
+        fps: float | Fraction | None = None,
+        max_side: int | None = None,
+    ):
         self.start = 0.0 if start is None else float(start)
         if not 0 <= self.start < math.inf:
             raise UsageError(f"start is {start} s; it must be a number of seconds, 0 or more.")
@@ -166,20 +166,21 @@ class FrameReader:
         self.expected_frames = max(1, round((min(stops) - self.start) * self.fps)) if stops else None
         self._process: subprocess.Popen | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> "FrameReader":
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stop()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield (H, W, 3) uint8 RGB arrays, each its own memory."""
+        """Yield the frames, (H, W, 3) uint8 RGB, each in memory of its own."""
         self._stop()
         width, height = self.size
         count = 0
         with tempfile.TemporaryFile() as log:
-            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
-            with ffmpeg(self._arguments(), log, **pipes) as process:
+            arguments = self._arguments()
+            with start_ffmpeg(arguments, log, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+                assert process.stdout is not None
                 self._process = process
                 widen_pipe(process.stdout)
                 while True:
@@ -192,6 +193,7 @@ class FrameReader:
             self._judge(count, status, read_log(log))
 
     def _arguments(self) -> list[str]:
+        """Return the arguments with which ffmpeg writes the raw frames to its stdout."""
         rate = f"{self.fps.numerator}/{self.fps.denominator}"
         jump, skip, limit = [], [], []
         if self.start:  # `before` frames are read and dropped, so that they fill the gaps of a variable rate
@@ -218,7 +220,7 @@ class FrameReader:
         ]
 
     def _judge(self, count: int, status: int, log: str) -> None:
-        """After the last frame: nothing at all is an error, too little or damage a warning."""
+        """After the last frame, raise InputError if there was none, and warn if there were too few or damaged ones."""
         path, expected = self.info.path, self.expected_frames
         if count == 0:
             where = f" after {self.start:g} s" if self.start else ""
@@ -239,9 +241,9 @@ class FrameReader:
             self._process = None
 
 
-def _fill(pipe, frame: np.ndarray) -> bool:
-    """Read one whole frame into `frame`; False at the end of the stream."""
-    view = memoryview(frame).cast("B")
+def _fill(pipe: Any, frame: np.ndarray) -> bool:
+    """Read one whole frame from a pipe into an array. Returns False at the end of the stream."""
+    view = frame.data.cast("B")
     done = 0
     while done < len(view):
         got = pipe.readinto(view[done:])
@@ -249,103 +251,3 @@ def _fill(pipe, frame: np.ndarray) -> bool:
             return False
         done += got
     return True
-
-
-# ---- the ffmpeg program; encode.py uses these too ----
-
-
-def url(path) -> str:
-    """A path that ffmpeg takes for nothing but a file, also when it is named `-x.mp4` or `a:b.mp4`."""
-    return f"file:{Path(path).absolute()}"
-
-
-def describe(path, output: list[str]) -> str:
-    """What ffmpeg prints about a media file while making `output` of it (its exit code is not looked at).
-
-    Raises InputError when there is no such file or it cannot be opened.
-    """
-    try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise InputError(f"{path}: is a folder; give a video file.")
-        if not stat.S_ISREG(mode):  # a pipe cannot be read twice, a device may never end
-            raise InputError(f"{path}: is not an ordinary file; give a video file.")
-        with open(path, "rb") as file:
-            empty = not file.read(1)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if re.match(r"[A-Za-z][\w+.-]+:/", os.fspath(path)):  # Path makes one slash of two
-            raise InputError(f"{path}: is an address, not a file; fetch the video and give a local file.") from error
-        raise InputError(f"{path}: no such file; check the name.") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read ({reason}); check the name and its permissions.") from error
-    if empty:
-        raise InputError(f"{path}: the file is empty; fetch it again.")
-    arguments = ["-nostdin", *GUARDED, "-i", url(path), *output]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    with ffmpeg(arguments, subprocess.PIPE, "info", **pipes) as process:
-        try:
-            said = process.communicate(timeout=PROBE_TIMEOUT)[1]
-        except subprocess.TimeoutExpired as error:
-            raise InputError(
-                f"{path}: ffmpeg gave no answer in {PROBE_TIMEOUT:g} s; check the disk or the file."
-            ) from error
-    if process.returncode < 0:
-        raise InputError(f"{path}: ffmpeg crashed on it; convert it to MP4, or update imageio-ffmpeg.")
-    return said.decode("utf-8", "replace")
-
-
-@contextlib.contextmanager
-def ffmpeg(arguments: list[str], log, verbosity: str = "error", **pipes) -> Iterator[subprocess.Popen]:
-    """ffmpeg, running inside the `with` block at most, with unbuffered pipes; its messages go to `log`.
-
-    That should be a file wherever it writes much: a pipe that is full would block it.
-    """
-    process = None
-    try:
-        with held_back():  # or a process could be left that nobody knows of
-            process = subprocess.Popen(
-                [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-v", verbosity, *arguments],
-                stderr=log,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C reaches us alone; we then end the child in an orderly way
-                **pipes,
-            )
-        yield process
-    finally:
-        if process is not None:
-            stop(process)
-
-
-def stop(process: subprocess.Popen) -> None:
-    """End ffmpeg if it still runs, and close its pipes."""
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
-
-
-def widen_pipe(pipe) -> None:
-    """Fewer, larger transfers through a pipe where the system can do that (Linux)."""
-    try:
-        import fcntl
-
-        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    except (ImportError, AttributeError, OSError):
-        pass  # only slower
-
-
-def read_log(log) -> str:
-    """The last messages of an ffmpeg that has ended."""
-    log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - 16_384))
-    return log.read().decode("utf-8", "replace")
-
-
-def last_words(log: str) -> str:
-    """The last line of ffmpeg's messages that says why, without its address prefix."""
-    lines = [re.sub(r"^(\[[^\]]*\] ?)+", "", line).strip(" ") for line in log.splitlines()]
-    lines = [line for line in lines if line and not _DULL.match(line)]
-    return lines[-1] if lines else "no reason given"

@@ -1,10 +1,11 @@
-"""Built-in motions: made from a few expressions and curves over time, without a driver clip.
+"""The built-in motions, such as a nod or a smile, which need no driver clip.
 
-A motion is a set of curves: key moments of features and of the head's turn, with eased movement between them. All
-begin and end at rest, so that they can be looped.
+A motion is a set of curves over time, one for each feature of the face and for each turn of the head. A curve has a few
+keys, with smooth movement between them. All motions begin and end at rest, so that they can be looped.
 """
 
 from fractions import Fraction
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,14 +17,15 @@ from ..landmarks.following import MotionTrack
 
 _LIDS = [3, 4]
 _TURNS = ("pitch", "yaw", "roll")  # degrees: nose down, nose to the picture's right, head clockwise in the picture
-_NECK = np.array([0.0, 0.75, 0.35])  # what the head turns about, from its centre, face heights
+_NECK = np.array([0.0, 0.75, 0.35])  # the point that the head turns about, from its centre, face heights
 _SIZE, _HEIGHT = 640, 260.0  # px: of the frames, and of the face in them
 _SHUT = -0.034  # change of the lids' gap that closes them, face heights
-_BLINK = (0.0, 0.09, 0.13, 0.3)  # s: lids begin to fall, are shut, begin to rise, are open
+_BLINK = (0.0, 0.09, 0.13, 0.3)  # s: the lids begin to fall, are shut, begin to rise, are open
 
-# Curves: "seconds:value" from 0:0 on, features in face heights ("lids": both), turns in degrees. blinks: when they
-# begin. beats: (first, last, per second, depth in degrees), small nods as of laughing.
-_MOTIONS = {
+# Curves are written as keys "seconds:value", beginning with 0:0. Features are in face heights ("lids" are both lids),
+# turns in degrees. blinks: the seconds at which they begin. beats: small nods as of laughing, as (begin, end, nods per
+# second, depth in degrees). says: what --list-motions shows.
+_MOTIONS: dict[str, dict[str, Any]] = {
     "nod": dict(
         says="nods twice",
         seconds=2.6,
@@ -149,11 +151,12 @@ _MOTIONS = {
     ),
 }
 
-NAMES = {name: motion["says"] for name, motion in _MOTIONS.items()}
+# The names of the motions, with what each of them does.
+NAMES: dict[str, str] = {name: motion["says"] for name, motion in _MOTIONS.items()}
 
 
 def make_motion(name: str, fps: Fraction = Fraction(25)) -> MotionTrack:
-    """The motion of that name (see NAMES) at any rate."""
+    """Make the built-in motion with one of the NAMES, at any frame rate."""
     motion = _MOTIONS[name]
     times = np.arange(round(motion["seconds"] * fps)) / float(fps)
     curve = lambda key: _curve(times, motion.get(key, ""))
@@ -178,7 +181,7 @@ def make_motion(name: str, fps: Fraction = Fraction(25)) -> MotionTrack:
 
 
 def _curve(times: np.ndarray, keys: str) -> np.ndarray:
-    """Eased movement from key to key, the last one held."""
+    """Return the values (T,) of a curve at times (T,): it moves smoothly from key to key and holds the last one."""
     value = np.zeros(len(times))
     t0 = v0 = 0.0
     for key in keys.split():

@@ -1,39 +1,36 @@
-"""Drivers of every kind: a video, a single image, a saved motion, a built-in one, a camera -> MotionTrack."""
+"""Read a driver of any kind, and return its motion: a video, an image, a saved or built-in motion, or a camera."""
 
-import difflib
-import os
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ..errors import InputError, UsageError
 from ..geometry.expressions import at_rest
-from ..landmarks.following import MotionTrack, NoFaceError, track_video
+from ..landmarks.following import TRACK_SIZE, MotionTrack, NoFaceError, track_video
 from ..landmarks.tracking import find_faces, has_face_alignment, no_face_advice
+from ..media.camera import open_camera, record, stop_on_interrupt
+from ..media.photo import SEARCH_SIZE, fit_size, load_photo
 from ..media.reading import MAX_FPS, MIN_FPS, FrameReader
-from . import builtin as motions
+from ..system.files import PathLike
+from .builtin import make_motion
 from .file import load_motion
+from .source import DriverSource
 
-TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
-STILL_SECONDS = 2.0  # of a single image: its pose is reached in the first half and held
-IMAGE_SUFFIXES = {
-    ".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jp2", ".tga", ".ppm", ".ico",
-}  # fmt: skip
-DEFAULT_FPS = Fraction(25)  # of what has no rate of its own
+STILL_SECONDS = 2.0  # duration that a single image stands for: its pose is reached in the first half and then held
+DEFAULT_FPS = Fraction(25)  # of drivers without a frame rate of their own
 
 
 @dataclass
 class Driver:
-    """A driver made ready. has_audio: whether its file has sound, which begins `start` seconds into it.
+    """A driver that has been read.
 
-    still: a single image, whose pose and expression are to be reached from the portrait's own and held.
+    track: its motion. has_audio: whether its file has sound. start: the seconds into the file at which motion and sound
+    begin. warnings: sentences for the user. still: whether it is a single image, whose pose and expression are to be
+    reached from the portrait's own and then held.
     """
 
     track: MotionTrack
@@ -43,30 +40,8 @@ class Driver:
     still: bool = False
 
 
-def kind_of(driver: str | Path) -> str:
-    """ "camera", "saved", "image", "built-in" or "video". A file wins over a built-in motion of its name.
-
-    Raises InputError for a word that is neither, and UsageError for a camera without a number; names with a suffix
-    are left to whoever reads the file.
-    """
-    name = str(driver)
-    if name.startswith("camera:"):
-        number = name.removeprefix("camera:")
-        if not (number.isascii() and number.isdigit()):
-            raise UsageError(f"{name}: a camera is named by its number, as in camera:0.")
-        return "camera"
-    if not os.path.isfile(name) and name in motions.NAMES:
-        return "built-in"
-    if not os.path.lexists(name) and name.replace("-", "").replace("_", "").isalpha():
-        near = difflib.get_close_matches(name.lower(), motions.NAMES, 1, 0.5)
-        meant = f"did you mean {near[0]}?" if near else "animate --list-motions shows those that there are."
-        raise InputError(f"{name}: no such file, and no built-in motion of that name; {meant}")
-    suffix = Path(name).suffix.lower()
-    return "saved" if suffix == ".npz" else "image" if suffix in IMAGE_SUFFIXES else "video"
-
-
 def load_driver(
-    driver: str | Path,
+    driver: PathLike | DriverSource,
     face: int = 1,
     tracker: str = "auto",
     start: float | None = None,
@@ -74,32 +49,36 @@ def load_driver(
     fps: float | None = None,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Driver:
-    """Read a driver: a video, an image, an .npz of --save-motion, the name of a built-in motion, or camera:0.
+    """Read a driver: a video, an image, an .npz file of --save-motion, the name of a built-in motion, or camera:0.
 
-    face: of those it shows, 1 is the largest. start, end: seconds; of a camera and an image only end, how long they
-    last. fps: another frame rate than its own. Raises InputError or UsageError.
+    face: which of the faces to follow, 1 is the largest. tracker: "auto", "mediapipe" or "face-alignment". start, end:
+    seconds; a camera or an image has only an end, which is how long it lasts. fps: another frame rate than the driver's
+    own. progress: called with the number of frames done and of all frames, None if that is not known.
+
+    Raises InputError if the driver cannot be read or shows no face, and UsageError for impossible values.
     """
-    kind = kind_of(driver)
+    source = DriverSource.of(driver)
+    name, kind = source.name, source.kind
     if kind == "video":
-        return _video(driver, face, tracker, start, end, fps, progress)
+        return _video(name, face, tracker, start, end, fps, progress)
     _check_times(start, end, fps)
     rate = None if fps is None else Fraction(fps).limit_denominator(100_000)
     if kind in ("camera", "image") and start:
-        raise UsageError(f"{driver}: --start has no meaning for {'a camera' if kind == 'camera' else 'an image'}.")
+        raise UsageError(f"{name}: --start has no meaning for {'a camera' if kind == 'camera' else 'an image'}.")
     if kind == "camera":
-        return _camera(str(driver), face, tracker, end, rate, progress)
+        return _camera(name, face, tracker, end, rate, progress)
     if kind == "image":
         progress(0, 1)
-        ready = _image(driver, face, tracker, end or STILL_SECONDS, rate or DEFAULT_FPS)
+        ready = _image(name, face, tracker, end or STILL_SECONDS, rate or DEFAULT_FPS)
         progress(1, 1)
         return ready
     progress(0, 0)  # a motion is not tracked
-    track = load_motion(driver) if kind == "saved" else motions.make_motion(str(driver), rate or DEFAULT_FPS)
-    return Driver(_cut(track, str(driver), start, end, rate))
+    track = load_motion(name) if kind == "saved" else make_motion(name, rate or DEFAULT_FPS)
+    return Driver(_cut(track, name, start, end, rate))
 
 
 def _check_times(start: float | None, end: float | None, fps: float | None) -> None:
-    """What FrameReader checks for videos."""
+    """Raise UsageError for the same impossible values that FrameReader refuses for videos."""
     if start is not None and not 0 <= start < float("inf"):
         raise UsageError(f"start is {start} s; it must be a number of seconds, 0 or more.")
     if end is not None and not (start or 0) < end < float("inf"):
@@ -109,7 +88,7 @@ def _check_times(start: float | None, end: float | None, fps: float | None) -> N
 
 
 def _cut(track: MotionTrack, name: str, start: float | None, end: float | None, fps: Fraction | None) -> MotionTrack:
-    """The part of a track from start to end, at another rate if wanted."""
+    """Return the part of a track from start to end, in seconds, at another frame rate if fps is not None."""
     own = float(track.fps)
     if start and start * own > len(track) - 1:
         raise InputError(
@@ -131,16 +110,28 @@ def _cut(track: MotionTrack, name: str, start: float | None, end: float | None, 
 # ---------------------------------------------------------------- videos and cameras
 
 
-def _video(driver, face, tracker, start, end, fps, progress) -> Driver:
-    reader = FrameReader(driver, start, end, fps, max_side=TRACK_SIZE)
+def _video(
+    name: str,
+    face: int,
+    tracker: str,
+    start: float | None,
+    end: float | None,
+    fps: float | None,
+    progress: Callable,
+) -> Driver:
+    """Follow a face through a video."""
+    reader = FrameReader(name, start, end, fps, max_side=TRACK_SIZE)
     show = lambda done: progress(done, reader.expected_frames)
     with reader:
-        track = _follow(lambda: reader, reader.fps, str(driver), face, tracker, show)
-    return Driver(track, reader.info.has_audio, reader.start, _report(track, str(driver), face) + reader.warnings)
+        track = _follow(lambda: reader, reader.fps, name, face, tracker, show)
+    return Driver(track, reader.info.has_audio, reader.start, _report(track, name, face) + reader.warnings)
 
 
 def _follow(frames: Callable, fps: Fraction, name: str, face: int, tracker: str, show: Callable) -> MotionTrack:
-    """The track of frames(), which can be asked for twice; show gets the number of frames that were followed."""
+    """Follow a face, and return its track.
+
+    frames: returns the frames; it may be called twice. show: called with the number of frames done.
+    """
     for state in _followed(frames, fps, name, face, tracker):
         if isinstance(state, MotionTrack):
             return state
@@ -149,7 +140,10 @@ def _follow(frames: Callable, fps: Fraction, name: str, face: int, tracker: str,
 
 
 def _followed(frames: Callable, fps: Fraction, name: str, face: int, tracker: str) -> Iterator[int | MotionTrack]:
-    """What `track_video` gives. "auto" is MediaPipe, and face-alignment if that finds no face and this is there."""
+    """Yield what `track_video` yields.
+
+    The tracker "auto" is MediaPipe, and then face-alignment if no face was found and its networks are there.
+    """
     if tracker == "auto" and has_face_alignment():
         try:
             yield from track_video(frames(), fps, name, face, "mediapipe")
@@ -160,7 +154,7 @@ def _followed(frames: Callable, fps: Fraction, name: str, face: int, tracker: st
 
 
 def _report(track: MotionTrack, name: str, face: int) -> list[str]:
-    """What a user should know about a track."""
+    """Return warnings about a track, as sentences for the user."""
     some = lambda texts: ", ".join(texts[:8]) + (", ..." if len(texts) > 8 else "")
     warnings = []
     if track.n_faces > 1 and face == 1:
@@ -176,25 +170,17 @@ def _report(track: MotionTrack, name: str, face: int) -> list[str]:
     return warnings
 
 
-def _camera(name: str, face, tracker, end, fps, progress) -> Driver:
-    import cv2
-
+def _camera(name: str, face: int, tracker: str, end: float | None, fps: Fraction | None, progress: Callable) -> Driver:
+    """Record from a camera, for `end` seconds or until Ctrl-C, while the face is followed."""
     if end is None and threading.current_thread() is not threading.main_thread():
         raise UsageError(f"{name}: --end SECONDS is needed to record from a camera.")
-    cv2.setLogLevel(0)
-    capture = cv2.VideoCapture(int(name.removeprefix("camera:")[:9]))
-    try:
-        if not capture.isOpened():
-            raise InputError(f"{name}: there is no such camera, or it is in use; try another number, or a video file.")
-        times: list[float] = []
+    times: list[float] = []
+    with open_camera(name) as capture, stop_on_interrupt() as stopped:
         expected = None if end is None else round(end * (capture.get(cv2.CAP_PROP_FPS) or 25))
         show = lambda done: progress(done, None if expected is None else max(done, expected))
-        with _stop_on_interrupt() as stopped:
-            frames = lambda: _recorded(capture, end, times, stopped)
-            track = _follow(frames, DEFAULT_FPS, name, face, "mediapipe" if tracker == "auto" else tracker, show)
-    finally:
-        capture.release()
-    # Cameras do not keep the rate they state, in the dark above all: frames are put where they were taken.
+        frames = lambda: record(capture, end, times, stopped)
+        track = _follow(frames, DEFAULT_FPS, name, face, "mediapipe" if tracker == "auto" else tracker, show)
+    # Cameras do not keep the rate that they state, above all in the dark. So frames are placed by when they were taken.
     taken = np.array(times) - times[0]
     mean = (len(times) - 1) / taken[-1] if len(times) > 1 and taken[-1] > 0 else float(DEFAULT_FPS)
     rate = fps or Fraction(round(min(max(mean, 1), 60)))
@@ -204,53 +190,25 @@ def _camera(name: str, face, tracker, end, fps, progress) -> Driver:
     return Driver(track, warnings=_report(track, name, face))
 
 
-def _recorded(capture, end: float | None, times: list[float], stopped: threading.Event) -> Iterator[np.ndarray]:
-    """Frames of a camera (H, W, 3) RGB until the end, its own or Ctrl-C; when each was taken goes to times."""
-    while not stopped.is_set():
-        here, frame = capture.read()
-        now = time.monotonic()
-        if not here or (end is not None and times and now - times[0] >= end):
-            return
-        times.append(now)
-        yield np.ascontiguousarray(frame[..., ::-1])
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of ending the program."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 # ---------------------------------------------------------------- a single image
 
 
-def _image(driver, face: int, tracker: str, seconds: float, fps: Fraction) -> Driver:
-    from ..portrait.portrait import SEARCH_SIZE, fit_size, load_photo
-
-    image = fit_size(load_photo(driver), SEARCH_SIZE)
+def _image(name: str, face: int, tracker: str, seconds: float, fps: Fraction) -> Driver:
+    """Read a single image as a track of the given duration that does not move."""
+    image = fit_size(load_photo(name), SEARCH_SIZE)
     faces = find_faces(image, tracker)
     if not faces:
-        raise InputError(
-            f"{driver}: no face found; use a picture that shows one face clearly{no_face_advice(tracker)}."
-        )
+        raise InputError(f"{name}: no face found; use a picture that shows one face clearly{no_face_advice(tracker)}.")
     if face > len(faces):
-        raise UsageError(f"{driver}: --driver-face {face} was asked for, but the picture shows {len(faces)}.")
+        raise UsageError(f"{name}: --driver-face {face} was asked for, but the picture shows {len(faces)}.")
     landmarks = faces[face - 1].landmarks
     count = max(2, round(seconds * fps))
     track = MotionTrack(
         np.repeat(landmarks[None].astype(np.float32), count, 0),
-        image.shape[1::-1],
+        (image.shape[1], image.shape[0]),
         fps,
         np.ones(count, bool),
         len(faces),
         rest=at_rest(landmarks),
     )
-    return Driver(track, warnings=_report(track, str(driver), face), still=True)
+    return Driver(track, warnings=_report(track, name, face), still=True)

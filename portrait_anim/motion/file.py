@@ -1,7 +1,8 @@
-"""A motion saved once and used again: a MotionTrack as a small .npz without pickle, safe to load from anybody.
+"""Save the motion of a driver to a small file, and load it again.
 
-Landmarks are stored as whole numbers of steps (1/2000 of the face's height, less than the tracker's noise), as
-differences from frame to frame, which compress well: about 0.6 KB a frame.
+The file is an .npz without pickle, so it is safe to load whoever made it. Landmarks are rounded to steps of 1/2000 of
+the face's height, which is less than the tracker's noise, and stored as differences between frames. These compress
+well, to about 0.6 KB for each frame.
 """
 
 import io
@@ -15,25 +16,31 @@ from ..errors import InputError, UsageError
 from ..geometry.mesh import N_LANDMARKS, face_height
 from ..landmarks.following import MotionTrack
 from ..media.reading import MAX_FPS, MIN_FPS
-from ..system.files import check_file, write_whole
+from ..system.files import PathLike, check_file, write_whole
 
 FORMAT = 1
 MAX_FRAMES = 100_000  # an hour: 290 MB in memory
 _STEPS = 2000  # per face height
 _RANGE = 16_000  # steps within which all landmarks lie, so that differences fit into 16 bits
 _POINTS = (N_LANDMARKS, 3)
-_LIMIT = 1e6  # px: no frame is so large
+_LIMIT = 1e6  # px, more than the side of any frame
 
 
-def check_motion_output(path: str | Path, force: bool = False) -> Path:
-    """Where `save_motion` is to write: raises UsageError or OutputError when it could not."""
+def check_motion_output(path: PathLike, force: bool = False) -> Path:
+    """Check that a motion could be saved to `path`, and return its absolute path.
+
+    Raises UsageError if the name does not end in .npz, and OutputError as `check_output` does.
+    """
     if Path(path).suffix.lower() != ".npz":
         raise UsageError(f"--save-motion {path}: a saved motion is an .npz file; give it such a name.")
     return check_file(path, force)
 
 
-def save_motion(path: Path, track: MotionTrack) -> None:
-    """Write a track to a file, whole or not at all; raises OutputError or UsageError."""
+def save_motion(path: PathLike, track: MotionTrack) -> None:
+    """Write a track to a file, whole or not at all.
+
+    Raises UsageError if it has more than MAX_FRAMES frames, and OutputError if the file cannot be written.
+    """
     if len(track) > MAX_FRAMES:
         raise UsageError(f"{path}: {len(track)} frames are too many for a saved motion; use --end, {MAX_FRAMES} fit.")
     landmarks = track.landmarks
@@ -56,8 +63,12 @@ def save_motion(path: Path, track: MotionTrack) -> None:
     write_whole(path, file.getvalue())
 
 
-def load_motion(path: str | Path) -> MotionTrack:
-    """The track of a file; raises InputError when it is missing, not a motion, of another version or makes no sense."""
+def load_motion(path: PathLike) -> MotionTrack:
+    """Load a saved motion.
+
+    Raises InputError if the file is missing, is no saved motion, has another version, or holds values that make no
+    sense.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(path, archive)
@@ -66,13 +77,14 @@ def load_motion(path: str | Path) -> MotionTrack:
         raise InputError(
             f"{path}: not a readable saved motion ({reason}); make one with animate --save-motion."
         ) from error
-    except Exception as error:  # zlib's and struct's own kinds: whatever a broken file makes of them
+    except Exception as error:  # broken files also lead to errors of zlib's and struct's own kinds
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: the saved motion is damaged ({error}); make it anew.") from error
 
 
-def _read(path, archive: zipfile.ZipFile) -> MotionTrack:
+def _read(path: PathLike, archive: zipfile.ZipFile) -> MotionTrack:
+    """Read and check the arrays of a file. Raises ValueError for values that make no sense."""
     whole = lambda name: int(_array(archive, name, "i", ()))
     if (version := whole("format")) != FORMAT:
         raise InputError(
@@ -84,13 +96,13 @@ def _read(path, archive: zipfile.ZipFile) -> MotionTrack:
     count = len(changes) + 1
     step = float(_array(archive, "step", "f", ()))
     numerator, denominator = _array(archive, "fps", "i", (2,)).tolist()
-    size = tuple(_array(archive, "size", "i", (2,)).tolist())
+    width, height = _array(archive, "size", "i", (2,)).tolist()
     found = _array(archive, "found", "b", (count,))
     cuts = _array(archive, "cuts", "i", (None,))
     rest = _array(archive, "rest", "f", (None, 3))
     if not (0 < step < _LIMIT and denominator > 0 and MIN_FPS <= numerator / denominator <= MAX_FPS):
         raise ValueError("impossible step or frame rate")
-    if min(size) < 1 or max(size) > _LIMIT or len(rest) not in (0, N_LANDMARKS) or not found.any():
+    if min(width, height) < 1 or max(width, height) > _LIMIT or len(rest) not in (0, N_LANDMARKS) or not found.any():
         raise ValueError("impossible size, or no face in it")
     if len(cuts) and not (0 < cuts.min() and cuts.max() < count and (np.diff(cuts) > 0).all()):
         raise ValueError("impossible cuts")
@@ -106,14 +118,17 @@ def _read(path, archive: zipfile.ZipFile) -> MotionTrack:
         if not np.isfinite(face).all() or np.abs(face).max() > _LIMIT or not (heights > 1e-3).all():
             raise ValueError("landmarks that are no face")
     fps = Fraction(numerator, denominator)
-    return MotionTrack(landmarks, size, fps, found, max(1, whole("n_faces")), tuple(cuts.tolist()),
-                       rest if len(rest) else None)  # fmt: skip
+    n_faces = max(1, whole("n_faces"))
+    return MotionTrack(
+        landmarks, (width, height), fps, found, n_faces, tuple(cuts.tolist()), rest if len(rest) else None
+    )
 
 
 def _array(archive: zipfile.ZipFile, name: str, kind: str, shape: tuple) -> np.ndarray:
-    """One array of the file. Its size is known, and bounded, before anything of it is read or made room for.
+    """Read one array of the file, after checking that it is not larger than it may be.
 
-    kind: of the type, "i", "f" or "b". shape: None for any length. Raises ValueError.
+    kind: of its dtype, "i", "f" or "b". shape: as expected, with None for any length. Raises ValueError if the array is
+    missing or different.
     """
     try:
         entry = archive.getinfo(f"{name}.npy")

@@ -1,18 +1,24 @@
-"""The driver as it was asked for: a name, and what kind of thing that name stands for."""
+"""What a driver's name stands for, found out once."""
 
+import difflib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from pathlib import Path
+from typing import Literal
 
-from .drivers import Driver, kind_of, load_driver
+from ..errors import InputError, UsageError
+from ..system.files import PathLike
+from .builtin import NAMES
 
 DriverKind = Literal["video", "image", "saved", "built-in", "camera"]
+IMAGE_SUFFIXES = {
+    ".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jp2", ".tga", ".ppm", ".ico",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class DriverSource:
-    """A driver that has been named but not read yet.
+    """A driver that has been named but not read yet. `load_driver` reads it.
 
     name: as the user wrote it. kind: "video", "image", "saved" (a motion written by --save-motion), "built-in" or
     "camera".
@@ -22,7 +28,7 @@ class DriverSource:
     kind: DriverKind
 
     @classmethod
-    def of(cls, driver: "str | os.PathLike[str] | DriverSource") -> "DriverSource":
+    def of(cls, driver: "PathLike | DriverSource") -> "DriverSource":
         """Find out what kind of driver a name stands for; a file wins over a built-in motion of the same name.
 
         Raises InputError for a word that is neither a file nor a built-in motion, and UsageError for a camera without
@@ -30,16 +36,22 @@ class DriverSource:
         """
         if isinstance(driver, DriverSource):
             return driver
-        return cls(os.fspath(driver), cast(DriverKind, kind_of(driver)))
+        return cls(os.fspath(driver), kind_of(driver))
 
-    def load(
-        self,
-        face: int = 1,
-        tracker: str = "auto",
-        start: float | None = None,
-        end: float | None = None,
-        fps: float | None = None,
-        progress: Callable[[int, int | None], None] = lambda done, total: None,
-    ) -> Driver:
-        """Read the driver and find its landmarks. The parameters are those of `load_driver`."""
-        return load_driver(self.name, face, tracker, start, end, fps, progress)
+
+def kind_of(driver: PathLike) -> DriverKind:
+    """Tell what kind of driver a name stands for, as `DriverSource.of` does."""
+    name = str(driver)
+    if name.startswith("camera:"):
+        number = name.removeprefix("camera:")
+        if not (number.isascii() and number.isdigit()):
+            raise UsageError(f"{name}: a camera is named by its number, as in camera:0.")
+        return "camera"
+    if not os.path.isfile(name) and name in NAMES:
+        return "built-in"
+    if not os.path.lexists(name) and name.replace("-", "").replace("_", "").isalpha():
+        near = difflib.get_close_matches(name.lower(), NAMES, 1, 0.5)
+        meant = f"did you mean {near[0]}?" if near else "animate --list-motions shows those that there are."
+        raise InputError(f"{name}: no such file, and no built-in motion of that name; {meant}")
+    suffix = Path(name).suffix.lower()
+    return "saved" if suffix == ".npz" else "image" if suffix in IMAGE_SUFFIXES else "video"

@@ -1,17 +1,17 @@
-"""When each frame of the motion is shown: faster, slower, there and back, again."""
+"""Change when each frame of the motion is shown: faster, slower, there and back, several times."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
 from ..errors import UsageError
-from ..geometry.smoothing import Eased
+from ..geometry.smoothing import Crossfade, LandmarkSequence
 
 MIN_SPEED, MAX_SPEED, MAX_LOOPS = 0.1, 10.0, 1000
 
 
 def check_timeline(speed: float, loop: int) -> None:
-    """Raises UsageError for values out of range."""
+    """Raise UsageError if the speed or the number of loops is out of range."""
     if not MIN_SPEED <= speed <= MAX_SPEED:
         raise UsageError(f"--speed {speed:g} is out of range; choose {MIN_SPEED:g} to {MAX_SPEED:g}, 1 is as it was.")
     if not 1 <= loop <= MAX_LOOPS:
@@ -19,17 +19,21 @@ def check_timeline(speed: float, loop: int) -> None:
 
 
 class Timeline:
-    """The targets of every frame of the video, from those of every frame of the driver.
+    """The target landmarks of each frame of the video, made from those of each frame of the driver.
 
-    targets: sequence of (478, 3), one per driver frame, at fps. cuts: driver frames where a new shot begins; they are
-    eased over, as is the seam of a loop. speed: driver frames per frame of the video. pingpong: there and back, so
-    that the last frame is followed by the first. loop: how often all that is shown. start: (478, 3) landmarks from
-    which the first frames ease, for a driver that does not move by itself. Raises UsageError.
+    Cuts of the driver and the seams between loops become crossfades.
+
+    targets: (478, 3) for each frame of the driver, at fps. cuts: frames of the driver where a new shot begins. speed:
+    driver frames per frame of the video. pingpong: show the motion there and back, so that the last frame continues
+    into the first. loop: how often all of that is shown. start: landmarks (478, 3) from which the first frames fade,
+    for a driver that does not move by itself.
+
+    Raises UsageError if speed or loop is out of range.
     """
 
     def __init__(
         self,
-        targets,
+        targets: LandmarkSequence,
         fps: float,
         cuts: Iterable[int] = (),
         speed: float = 1.0,
@@ -38,28 +42,28 @@ class Timeline:
         start: np.ndarray | None = None,
     ):
         check_timeline(speed, loop)
-        self._targets = Eased(targets, fps, cuts)
+        self._targets = Crossfade(targets, fps, cuts)
         once = np.arange(0, len(targets) - 1 + 1e-6, speed)
         if pingpong:
             once = np.concatenate([once, once[-2:0:-1]])
-        self._places = np.tile(once, loop)  # driver frame of each frame, between two of them where speed asks for it
+        self._places = np.tile(once, loop)  # for each frame its driver frame, which may lie between two of them
         seams = [] if pingpong else range(len(once), len(self._places), len(once))
-        self._shown = Eased(_At(self._targets, self._places), fps, seams)
+        self._shown = Crossfade(_Resampled(self._targets, self._places), fps, seams)
         if start is not None:
-            self._shown = Eased(self._shown, fps, start=start, seconds=1.0)
+            self._shown = Crossfade(self._shown, fps, start=start, seconds=1.0)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, t: int) -> np.ndarray:
-        """Target landmarks (478, 3) of frame t."""
+        """Return the target landmarks (478, 3) of frame t of the video."""
         return self._shown[t]
 
 
-class _At:
-    """Targets at places between frames."""
+class _Resampled:
+    """Landmarks at places (T,) between the frames of a sequence, interpolated linearly."""
 
-    def __init__(self, targets, places: np.ndarray):
+    def __init__(self, targets: LandmarkSequence, places: np.ndarray):
         self._targets, self._places = targets, places
 
     def __len__(self) -> int:

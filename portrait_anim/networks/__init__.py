@@ -15,8 +15,22 @@ A frame is painted like this. Colours are in [-1, 1], mattes and masks in 0..1, 
     features, e = source(views)                        # once per photo, and once for its mirror image
     psi = generator.projection(mean of e)              # the modulation of the generator, once per person
     p = generator(x, carried, own, psi)                # per frame; carried = features moved by the warp
-    matte   = clamp(x's matte + p.matte, 0, 1)
+    matte   = clamp(warped matte + p.matte, 0, 1)
     refined = matte * warp(photo, flow + p.flow) + (1 - matte) * plate
-    painted = warped photo over the plate + p.colour
-    out     = p.mask * refined + (1 - p.mask) * painted
+    out     = p.mask * refined + (1 - p.mask) * (refined + p.colour)
 """
+
+from ..system.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "config": ("ModelConfig",),
+        "critic": ("Discriminator",),
+        "embedder": ("Embedder",),
+        "generator": ("Generator", "Painting"),
+        "inference": ("PersonGenerator", "SourceFeatures"),
+        "source": ("SourceEncoder",),
+        "weights": ("Weights", "find_default", "load", "save"),
+    },
+)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..geometry import mesh
 from ..geometry.smoothing import smoothstep
-from ..geometry.views import CROP, View
+from ..geometry.view import CROP, View
 from ..geometry.warp import IS_FACE, STEP, UNSEEN, WHOLE, Box, Warp
 from ..portrait.portrait import Portrait
 from . import kernels

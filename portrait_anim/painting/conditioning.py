@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ..geometry import mesh
-from ..geometry.views import View, sample
+from ..geometry.view import View, sample
 from ..geometry.warp import WHOLE, Box, Warp
 from . import kernels
 

@@ -225,7 +225,8 @@ def strength(painted, shading, much):
 def pack(painted, much, packed):
     """Put side by side in packed (h+2, w+2, 10), with 0 around it, what `points` and `finish` enlarge.
 
-    painted: (h, w, 9) of `paint`; much: (h, w). packed: refined 3 in 0..255, added 3, much, change of the matte, flow 2.
+    painted: (h, w, 9) of `paint`. much: (h, w). packed: refined picture 3 in 0..255, added 3, much, change of the matte,
+    flow 2.
     """
     packed[:] = 0
     for i in range(much.shape[0]):

@@ -9,7 +9,7 @@ import torch
 
 from ..errors import UsageError, unknown
 from ..geometry.mesh import draw_landmarks
-from ..geometry.views import View
+from ..geometry.view import View
 from ..networks.generator import Generator
 from ..networks.inference import PersonGenerator, SourceFeatures
 from ..networks.weights import Weights, load

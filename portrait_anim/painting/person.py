@@ -1,4 +1,4 @@
-"""The person who is animated: portraits, the networks that paint them, and their code; and the file that keeps all of it.
+"""The person who is animated: portraits, the networks that paint them, and their code; and the file that keeps it all.
 
 A person file is a safetensors file: photos at the resolution they are used at, their landmarks, psi, the generator in
 fp16 if it was tuned, and as JSON the options and the SHA-256 of the weights it was made with. Like weights it is never

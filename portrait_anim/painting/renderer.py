@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..geometry.views import CROP, View
+from ..geometry.view import CROP, View
 from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
 from .conditioning import Condition, condition

@@ -7,10 +7,10 @@ import numpy as np
 
 from ..geometry.mesh import MEAN_FACE, openness
 from ..geometry.pose import estimate_poses
-from ..landmarks.following import MotionTrack, track_video
+from ..landmarks.following import TRACK_SIZE, MotionTrack, track_video
+from ..media.photo import fit_size
 from ..media.reading import FrameReader
-from ..motion.drivers import TRACK_SIZE
-from .portrait import Portrait, fit_size
+from .portrait import Portrait
 
 _GRID = 48  # cells, each way, in which sharpness is kept for every frame
 _SHARPEST = 0.6  # share of the frames that is sharp enough to choose from

@@ -1,33 +1,36 @@
-"""Marks in outputs that say, to machines, that they are synthetic and how they were made; and the visible label.
+"""Mark outputs as synthetic, in a way that machines can read, and label frames in a way that people can see.
 
-Two marks, because one of them survives what the other does not: XMP metadata (MP4, MOV, PNG, GIF; plain tags in
-WebM) with the IPTC digital source type, and a signed C2PA manifest (all but WebM, for which C2PA has no place) that
-also names portrait and driver and shows any later change. No network: no time stamp is asked for.
+There are two marks, because each survives what the other does not. One is XMP metadata with the IPTC digital source
+type, in MP4, MOV, PNG and GIF files; WebM files get plain tags. The other is a signed C2PA manifest, which also names
+portrait and driver and shows any later change; C2PA has no place for it in WebM files. No network is used, so the
+signature has no time stamp of a third party.
 """
 
 import mimetypes
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from .. import __version__
 from ..errors import InputError, PortraitAnimError, UsageError
 from ..networks.weights import sha256_of
-from ..system.files import partial_path, remove
+from ..system.files import PathLike, partial_path, remove
 from .signing import Identity, load_identity, own_identity
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 TOOL = f"portrait-anim {__version__}"
 DESCRIPTION = f"Made with {TOOL}: a still portrait animated by a driver clip (synthetic motion)."
-HASH = "portrait-anim.sha256"  # of an ingredient's file, in its metadata
-OFFLINE = {  # settings of c2pa's: nothing is fetched, no pictures of the inputs go into the manifest
+HASH = "portrait-anim.sha256"  # key in an ingredient's metadata: the SHA-256 of its file
+# Settings for c2pa: nothing is fetched, and no pictures of the inputs go into the manifest.
+OFFLINE: dict[str, Any] = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
     "builder": {"thumbnail": {"enabled": False}},
-    "core": {"backing_store_memory_threshold_in_mb": 16},  # of 512: a large file need not be in memory twice
+    "core": {"backing_store_memory_threshold_in_mb": 16},  # not 512: no large file is copied to memory
 }
 _SIGNABLE = (".mp4", ".mov", ".m4v", ".png", ".gif")
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # the uuid of XMP in MP4 and MOV
@@ -41,16 +44,25 @@ _XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 
 class Marking:
-    """The marks of one output; call it with each finished file before that gets its name.
+    """Marks the files of one output: call it with each file that is finished, before the file gets its name.
 
-    images, driver: the inputs, named in the manifest with their SHA-256; private leaves the names out, and whatever
-    provenance the inputs carry themselves. sign_cert, sign_key: PEM files, None for the key of this installation.
-    tags: for the encoder. warnings: sentences; a file that cannot be signed is still finished, with XMP alone.
+    images, driver: the inputs, which the manifest names with their SHA-256. private: leave out their names, and
+    whatever provenance they have themselves. sign_cert, sign_key: PEM files, None for the key of this installation.
 
-    Raises UsageError when only one of certificate and key is given, InputError when they cannot sign.
+    It has these attributes. tags: metadata for the encoder. warnings: sentences; a file that cannot be signed is still
+    finished, with the metadata alone.
+
+    Raises UsageError if only one of certificate and key is given, and InputError if they cannot sign.
     """
 
-    def __init__(self, images: list, driver, private: bool = False, sign_cert=None, sign_key=None):
+    def __init__(
+        self,
+        images: Sequence[PathLike],
+        driver: PathLike,
+        private: bool = False,
+        sign_cert: PathLike | None = None,
+        sign_key: PathLike | None = None,
+    ):
         if (sign_cert is None) != (sign_key is None):
             raise UsageError("--sign-cert and --sign-key belong together; give both or neither.")
         self.tags = {"comment": DESCRIPTION, "digital_source_type": SOURCE_TYPE}
@@ -59,30 +71,34 @@ class Marking:
         self._private = private
         self._identity: Identity | None = None
         self._ingredients: list[tuple[dict, Path | None]] | None = None
-        if sign_cert is not None:
+        if sign_cert is not None and sign_key is not None:
             self._identity = load_identity(sign_cert, sign_key)
-            self._try_out(sign_cert)
+            self._try_to_sign(self._identity, sign_cert)
 
     def __call__(self, path: Path) -> None:
-        """Mark the file. What cannot be done is said in `warnings`, once. Raises OSError when XMP cannot be written."""
+        """Mark a file. If it cannot be signed, that is said in `warnings`, once for all files.
+
+        Raises OSError if the metadata cannot be written.
+        """
         _add_xmp(path)
         if path.suffix.lower() not in _SIGNABLE or self.warnings:
             return
         try:
-            # In a thread, since c2pa calls back into Python, and an interrupt there would be lost.
+            # This runs in a thread, because c2pa calls back into Python, and an interrupt there would be lost.
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(self._sign, path).result()
-        except Exception as error:  # whatever it is, the video is made and must not be lost
+        except Exception as error:  # whatever is wrong, the video is made and must not be lost
             reason = str(error) if isinstance(error, PortraitAnimError) else f"{type(error).__name__}: {error}"
             self.warnings.append(
                 f"no signed manifest was added ({reason.rstrip('.')}); the synthetic marking is in the metadata only"
             )
 
     def leave_out(self, numbers: list[int]) -> None:
-        """Do not name the images at these places: nothing of them is in the output."""
+        """Do not name the images with these numbers (from 0), because nothing of them is in the output."""
         self._inputs = [given for number, given in enumerate(self._inputs) if number not in numbers]
 
     def _sign(self, path: Path) -> None:
+        """Replace a file by itself with a signed manifest."""
         signed = partial_path(path, path.suffix)
         try:
             with open(path, "rb") as source, open(signed, "w+b") as target:
@@ -95,8 +111,8 @@ class Marking:
             remove(signed)
 
     def _ingredient(self, number: int, role: str, path: Path) -> tuple[dict, Path | None]:
-        """What the manifest says of an input, and the file if c2pa should look into it for provenance of its own."""
-        ingredient = {"relationship": "inputTo", "label": f"input{number}", "description": role}
+        """Return what the manifest says about an input, and its path if c2pa should search it for provenance."""
+        ingredient: dict[str, Any] = {"relationship": "inputTo", "label": f"input{number}", "description": role}
         ingredient["title"] = role if self._private else path.name
         if kind := mimetypes.guess_type(path.name)[0]:
             ingredient["format"] = kind
@@ -104,8 +120,11 @@ class Marking:
             ingredient["metadata"] = {HASH: sha256_of(path)}
         return ingredient, None if self._private or not path.is_file() else path
 
-    def _try_out(self, certificate) -> None:
-        """C2PA has rules of its own for certificates; learn about them before the work, not after it."""
+    def _try_to_sign(self, identity: Identity, certificate: PathLike) -> None:
+        """Raise InputError if C2PA does not accept the user's certificate.
+
+        C2PA has rules of its own for certificates. Trying them out here shows a fault before the work, not after it.
+        """
         import io
 
         from PIL import Image
@@ -113,19 +132,21 @@ class Marking:
         picture = io.BytesIO()
         Image.new("RGB", (1, 1)).save(picture, "PNG")
         try:
-            _sign_stream(self._identity, [], "png", picture, io.BytesIO())
+            _sign_stream(identity, [], "png", picture, io.BytesIO())
         except Exception as error:
             raise InputError(
                 f"{certificate}: cannot sign C2PA manifests ({error}); use another certificate."
             ) from error
 
 
-def _sign_stream(identity: Identity, ingredients: list, kind: str, source, target) -> None:
-    """source, a file of that kind, with a signed manifest to target; both are binary streams."""
+def _sign_stream(
+    identity: Identity, ingredients: list[tuple[dict, Path | None]], kind: str, source: BinaryIO, target: BinaryIO
+) -> None:
+    """Copy a file of some kind, such as "mp4", from one binary stream to another, with a signed manifest added."""
     import c2pa
 
     agent = {"name": "portrait-anim", "version": __version__}
-    created = {
+    created: dict[str, Any] = {
         "action": "c2pa.created",
         "digitalSourceType": SOURCE_TYPE,
         "softwareAgent": agent,
@@ -147,31 +168,31 @@ def _sign_stream(identity: Identity, ingredients: list, kind: str, source, targe
         c2pa.Signer.from_info(info) as signer,
     ):
         for about, path in ingredients:
-            if about not in plain:
+            if path is not None and about not in plain:
                 with open(path, "rb") as file:
                     builder.add_ingredient(about, about["format"], file)
         builder.sign(signer, kind, source, target)
 
 
 def _add_xmp(path: Path) -> None:
-    """Write the XMP packet where the format has its place for it; WebM has none."""
+    """Write the XMP packet to its place in the file's format. Nothing happens to a WebM file, which has none."""
     suffix = path.suffix.lower()
     if suffix in (".mp4", ".mov", ".m4v"):
-        with open(path, "ab") as file:  # at the end, so that no offset in the file changes
+        with open(path, "ab") as file:  # the end of the file, so that no offset in it changes
             file.write((24 + len(_XMP)).to_bytes(4, "big") + b"uuid" + _XMP_BOX + _XMP)
     elif suffix == ".png":
         chunk = b"iTXtXML:com.adobe.xmp" + bytes(5) + _XMP
         chunk = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
-        _insert(path, 33, chunk)  # after signature and IHDR, which come first
+        _insert(path, 33, chunk)  # after the signature and the chunk IHDR, which come first
     elif suffix == ".gif":
-        magic = b"\x01" + bytes(range(255, -1, -1)) + b"\x00"  # so that readers who count blocks find the end
+        magic = b"\x01" + bytes(range(255, -1, -1)) + b"\x00"  # helps programs that read it as blocks to find its end
         flags = path.open("rb").read(11)[10]
         colours = 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
         _insert(path, 13 + colours, b"\x21\xff\x0bXMP DataXMP" + _XMP + magic)
 
 
 def _insert(path: Path, place: int, data: bytes) -> None:
-    """Put data into a file at that place, through a second file."""
+    """Insert data into a file at an offset, by way of a second file."""
     longer = partial_path(path, path.suffix)
     try:
         with open(path, "rb") as source, open(longer, "wb") as target:
@@ -184,7 +205,7 @@ def _insert(path: Path, place: int, data: bytes) -> None:
 
 
 def labelled(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The frames with the label."""
+    """Yield the frames with the visible label "AI", which is drawn into them."""
     for frame in frames:
         _add_label(frame)
         yield frame

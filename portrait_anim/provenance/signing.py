@@ -1,8 +1,8 @@
-"""Keys and certificates that sign outputs: the user's own, or those that this installation makes at first use.
+"""Load the key and the certificate that sign outputs: the user's own, or those that this installation makes.
 
-C2PA wants a certificate made out by another one. So the first use makes two: an issuer, whose key is thrown away at
-once, and by it the certificate of the key that is kept. Whatever that issuer vouches for was thus signed with the
-key of this installation, which is how `verify` recognises it.
+C2PA needs a certificate that is issued by another one. So the first use makes two: an issuer, whose key is thrown away
+at once, and the certificate of the key that is kept. What this issuer vouches for was therefore signed with the key of
+this installation, and that is how `verify_file` recognises it.
 """
 
 import datetime
@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError, OutputError
-from ..system.files import partial_path, remove, sweep
+from ..system.files import PathLike, partial_path, remove, sweep
 
-SELF_MADE = "self-made key of one installation"  # the name in its certificate: no user, no computer
-YEARS = 20  # of validity: the files should be checkable as long as somebody keeps them
+SELF_MADE = "self-made key of one installation"  # the name in its certificate, which tells no user and no computer
+YEARS = 20  # of validity: files should be checkable as long as somebody keeps them
 _BEGIN = "-----BEGIN CERTIFICATE-----"
-_MAX_PEM = 1 << 20  # bytes; a certificate has a few thousand
+_MAX_PEM = 1 << 20  # bytes that are read; a certificate has a few thousand
 
 
 class Identity(NamedTuple):
-    """Who signs. chain: PEM, the certificate first. key: PEM. algorithm: a name of c2pa's, as ES256."""
+    """Who signs an output.
+
+    chain: the certificates as PEM, the signer's first. key: the private key as PEM. algorithm: its name in C2PA, such
+    as "ES256".
+    """
 
     chain: str
     key: str
@@ -28,17 +32,17 @@ class Identity(NamedTuple):
 
 
 def own_key_path() -> Path:
-    """Where the key of this installation is kept, in the user's data folder."""
+    """Return the path of this installation's key, in the user's data folder."""
     from platformdirs import user_data_path
 
     return user_data_path("portrait-anim", appauthor=False) / "signing-key.pem"
 
 
 def own_identity() -> Identity:
-    """The key of this installation, made if there is none yet.
+    """Load the key of this installation, or make one if there is none yet.
 
-    The file is readable by the user alone, and two processes that make one at once end up with the same. Raises
-    OutputError when it cannot be kept, InputError when it is damaged.
+    Only the user can read the file. Two processes that make a key at the same time end up with the same one. Raises
+    OutputError if the key cannot be saved, and InputError if it is damaged.
     """
     path = own_key_path()
     if not path.exists():
@@ -54,6 +58,7 @@ def own_identity() -> Identity:
 
 
 def _keep(path: Path, text: str) -> None:
+    """Write the key to a file that only the user can read, unless another process has made one meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     sweep(path.parent)
     partial = partial_path(path)
@@ -61,7 +66,7 @@ def _keep(path: Path, text: str) -> None:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
         try:
-            os.link(partial, path)  # unlike a renaming, it never replaces the key that another process made
+            os.link(partial, path)  # unlike renaming, this never replaces the key that another process made
         except OSError:
             if not path.exists():  # a file system without links
                 os.replace(partial, path)
@@ -70,22 +75,26 @@ def _keep(path: Path, text: str) -> None:
 
 
 def own_issuer() -> str | None:
-    """PEM of the issuer of this installation's certificate; None when no key was made here yet."""
+    """Return the issuer of this installation's certificate as PEM, or None if no key was made here yet."""
     try:
         return _BEGIN + own_key_path().read_text().rpartition(_BEGIN)[2]
     except (OSError, ValueError):
         return None
 
 
-def load_identity(certificate: str | Path, key: str | Path) -> Identity:
-    """The user's certificate (PEM, with the intermediate ones after it) and its private key (PEM, no password).
+def load_identity(certificate: PathLike, key: PathLike) -> Identity:
+    """Load the user's certificate and its private key.
 
-    Raises InputError: unreadable, not PEM, encrypted, expired, of a kind C2PA does not know, or not a pair.
+    certificate: a PEM file, with the intermediate certificates after the user's. key: a PEM file without a password.
+
+    Raises InputError if they are unreadable, not PEM, encrypted, expired, of a kind that C2PA does not know, or not a
+    pair.
     """
     return _identity(certificate, key, _read(certificate), _read(key))
 
 
-def _read(path: str | Path) -> str:
+def _read(path: PathLike) -> str:
+    """Read a PEM file. Raises InputError if it cannot be read or is not text."""
     try:
         with open(path, "rb") as file:
             return file.read(_MAX_PEM).decode("ascii")
@@ -96,7 +105,8 @@ def _read(path: str | Path) -> str:
         raise InputError(f"{path}: cannot be read ({reason}); check the name of the certificate or key.") from error
 
 
-def _identity(certificate_path, key_path, chain: str, key: str) -> Identity:
+def _identity(certificate_path: PathLike, key_path: PathLike, chain: str, key: str) -> Identity:
+    """Check that a chain of certificates and a key, both PEM, can sign together. The paths are for messages."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -118,7 +128,8 @@ def _identity(certificate_path, key_path, chain: str, key: str) -> Identity:
     return Identity(chain, key, _algorithm(key_path, private))
 
 
-def _algorithm(path, key) -> str:
+def _algorithm(path: PathLike, key: object) -> str:
+    """Return C2PA's name of the algorithm for a private key. Raises InputError for keys that C2PA does not accept."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size in (256, 384, 521):
@@ -131,7 +142,7 @@ def _algorithm(path, key) -> str:
 
 
 def _make() -> str:
-    """A new key, its certificate and that of its issuer, PEM."""
+    """Make a new key, and return it as PEM with its certificate and that of its issuer."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -161,7 +172,7 @@ def _make() -> str:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         )
         if not is_issuer:
-            usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])  # as C2PA's rules ask
+            usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])  # required by C2PA
             builder = builder.add_extension(usages, critical=False)
         return builder.sign(signer, hashes.SHA256())
 

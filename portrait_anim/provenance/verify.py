@@ -1,4 +1,7 @@
-"""What a file tells about its making: its signed C2PA manifest, or else the marks in its metadata. Reads no network."""
+"""Read what a file says about its making: its signed C2PA manifest, or else the marks in its metadata.
+
+No network is used.
+"""
 
 import json
 import mmap
@@ -6,8 +9,10 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
+from ..system.files import PathLike
 from .marks import HASH, OFFLINE, SOURCE_TYPE
 from .signing import SELF_MADE, own_issuer
 
@@ -27,16 +32,18 @@ _SIGNERS = {
     "trusted": "Signed by {}, whom an issuer that you trust vouches for.",
     "not vouched for": "Signed in the name of {}; whether it really is theirs is not checked without --trust.",
 }
-_ORDINARY = "signingCredential.untrusted"  # only says that no issuer is trusted
+_ORDINARY = "signingCredential.untrusted"  # this code only says that no issuer is trusted
 
 
 @dataclass
 class Report:
-    """verdict: "intact", "altered", "unsigned" (marks in the metadata only) or "unmarked".
+    """What a file says about its making.
 
-    synthetic: it says so of itself; None when it says nothing. source_type: as in C2PA and IPTC. tool: name and
-    version. signer: "this installation", "another installation", "trusted", "not vouched for"; None without manifest.
-    signer_name: as in the certificate. inputs: role, name and sha256 of portrait and driver. problems: codes of C2PA.
+    file: its path. verdict: "intact", "altered", "unsigned" (marks in the metadata only) or "unmarked". synthetic:
+    whether the file says that it is synthetic, None if it says nothing. source_type: the digital source type of C2PA
+    and IPTC. tool: name and version of the program that made it. signer: "this installation", "another installation",
+    "trusted" or "not vouched for", None without a manifest. signer_name: as in the certificate. inputs: role, name and
+    sha256 of portrait and driver. problems: C2PA's codes for what is wrong.
     """
 
     file: str
@@ -50,6 +57,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
+        """Return the report as sentences for the user."""
         lines = []
         if self.synthetic:
             kind = f" ({self.source_type.rpartition('/')[2]})" if self.source_type else ""
@@ -68,17 +76,19 @@ class Report:
         return lines
 
 
-def verify(path: str | Path, trust: str | Path | None = None) -> Report:
-    """Look into a video or picture. trust: PEM file of issuers; without it only this installation's is known.
+def verify_file(path: PathLike, trust: PathLike | None = None) -> Report:
+    """Read what a video or picture says about its making, and check its signature.
 
-    Raises InputError when the file, or trust, cannot be read.
+    trust: a PEM file of issuers that the user trusts; without it only the issuer of this installation is known.
+
+    Raises InputError if the file or `trust` cannot be read.
     """
     import c2pa
 
     path = Path(path)
     kind, tool, has_manifest = _scan(path)
-    marks = {"synthetic": bool(kind or tool) or None, "source_type": kind, "tool": tool}
-    stores = {}
+    marks: dict[str, Any] = {"synthetic": bool(kind or tool) or None, "source_type": kind, "tool": tool}
+    stores: dict[str, dict] = {}
     issuers = {"this installation": own_issuer(), "trusted": None if trust is None else _issuers(trust)}
     try:
         for name, issuer in issuers.items():
@@ -94,7 +104,10 @@ def verify(path: str | Path, trust: str | Path | None = None) -> Report:
 
 
 def _judge(path: Path, store: dict, trusted: list[str]) -> Report:
-    """The report of a manifest store as c2pa tells it."""
+    """Make the report from a file's manifest store.
+
+    store: as c2pa reads it. trusted: the names of the issuers that vouch for the signature.
+    """
     manifest = store["manifests"][store["active_manifest"]]
     generator = (manifest.get("claim_generator_info") or [{}])[0]
     tool = " ".join(str(generator[key]) for key in ("name", "version") if generator.get(key)) or None
@@ -115,18 +128,19 @@ def _judge(path: Path, store: dict, trusted: list[str]) -> Report:
         }
         for each in manifest.get("ingredients", [])
     ]
-    inputs.sort(key=lambda about: about["role"] == "driver")  # the portrait comes first, as it did when it was made
+    inputs.sort(key=lambda about: about["role"] == "driver")  # portraits come first, as when the file was made
     verdict = "altered" if problems or store["validation_state"] == "Invalid" else "intact"
     kind = next(iter(synthetic or types), None)
     return Report(str(path), verdict, bool(synthetic) or None, kind, tool, signer, name, inputs, problems)
 
 
 def _codes(store: dict, outcome: str) -> set[str]:
-    """C2PA's codes of what was checked: outcome "success" or "failure"."""
+    """Return C2PA's codes for the checks with one outcome, "success" or "failure"."""
     return {each["code"] for each in (store.get("validation_results") or {}).get("activeManifest", {}).get(outcome, [])}
 
 
 def _source_types(manifest: dict) -> list[str]:
+    """Return the digital source types of all actions in a manifest."""
     actions = [
         action
         for assertion in manifest.get("assertions", [])
@@ -137,6 +151,7 @@ def _source_types(manifest: dict) -> list[str]:
 
 
 def _read(path: Path, issuers: str | None) -> dict:
+    """Read a file's manifest store with c2pa. issuers: PEM, those to be trusted. Raises c2pa.C2paError."""
     import c2pa
 
     settings = {**OFFLINE, "trust": {"user_anchors": issuers}} if issuers else OFFLINE
@@ -149,7 +164,11 @@ def _read(path: Path, issuers: str | None) -> dict:
 
 
 def _scan(path: Path) -> tuple[str | None, str | None, bool]:
-    """What the file's bytes hold, wherever: our source type, the name of our tool, what looks like a manifest."""
+    """Search all bytes of a file for our source type, the name of our tool, and something like a manifest.
+
+    Returns the source type or None, name and version of the tool or None, and whether there may be a manifest. Raises
+    InputError if the file cannot be read.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InputError(f"{path}: is not an ordinary file; name a video or picture.")
@@ -165,7 +184,8 @@ def _scan(path: Path) -> tuple[str | None, str | None, bool]:
         raise InputError(f"{path}: {reason}; check its name.") from error
 
 
-def _issuers(path: str | Path) -> str:
+def _issuers(path: PathLike) -> str:
+    """Read a PEM file of certificates. Raises InputError if it holds none."""
     from cryptography import x509
 
     try:

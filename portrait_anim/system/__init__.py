@@ -1,1 +1,17 @@
-"""system"""
+"""What the program needs from the operating system: files, threads, signals and helper processes.
+
+Output files appear only when they are whole.
+"""
+
+from .lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "files": ("atomic_write", "check_file", "check_output", "write_whole"),
+        "helper_process": ("can_run_helper", "run_in_helper"),
+        "lazy": ("lazy_exports",),
+        "signals": ("raise_on", "signals_deferred"),
+        "threads": ("cores", "gc_paused", "single_threaded_libraries"),
+    },
+)

@@ -1,4 +1,4 @@
-"""Outputs: what may be written where, found out before any work is done, and files that appear only when whole."""
+"""Check where outputs may be written before any work is done, and write files that appear only when they are whole."""
 
 import contextlib
 import functools
@@ -11,27 +11,31 @@ import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import OutputError, UsageError
 
+PathLike = str | os.PathLike[str]
+
 FORMATS = ".mp4, .mov, .m4v, .webm, .gif, or PNG pictures: a folder name such as frames/ or out_%05d.png"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm")
-NUMBER = re.compile(r"%0?([0-9]*)d")  # of a PNG picture in its name
+
+
+NUMBER = re.compile(r"%0?([0-9]*)d")  # stands for a picture's number in the pattern of its name
 _PARTIAL = re.compile(r"\..*\.partial-([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}(\.\w+)?", re.DOTALL)  # machine, process
 _ABANDONED = 86_400  # s without a change: the process on another machine that wrote this has surely ended
 
 
-def check_output(path, force: bool = False, picture: bool = False) -> Path:
-    """Say early whether a result could be written to `path`, without doing any work.
+def check_output(path: PathLike, force: bool = False, picture: bool = False) -> Path:
+    """Check that an output could be written to `path`, and return the absolute path to write to.
 
-    Returns the absolute path to write to; for PNG pictures the pattern of their names (`frames/%05d.png`).
-    PNG pictures are meant by `out_%05d.png`, and by any name that ends in "/", has no suffix or is a folder. With
-    `picture` a plain name.png is one picture.
+    The suffix tells the kind of output. A sequence of PNG pictures is meant by a pattern such as `out_%05d.png`, and by
+    any name that ends in "/", has no suffix or is a folder; the pattern of their names is returned, for instance
+    `/home/me/frames/%05d.png`. With `picture` a plain `name.png` means one picture.
 
-    Raises UsageError for an unknown suffix or no name at all, OutputError when there is something already (unless
-    `force`), the name is that of a folder, or the folder is missing or not writable.
+    Raises UsageError if there is no name or its suffix is unknown. Raises OutputError if the output exists already
+    (unless `force`), if a file would take the name of a folder, or if the folder is missing or not writable.
     """
     with _odd_names(path):
         return _check(path, os.fspath(path), force, picture)
@@ -39,6 +43,7 @@ def check_output(path, force: bool = False, picture: bool = False) -> Path:
 
 @contextlib.contextmanager
 def _odd_names(path) -> Iterator[None]:
+    """Raise OutputError for names that the file system does not accept."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # names too long, circles of links, a NUL in the name
@@ -46,16 +51,16 @@ def _odd_names(path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written ({reason}); give another name.") from error
 
 
-def check_preview(path, force: bool = False) -> Path:
-    """`check_output` for the preview of an output: the name of its contact sheet, OUTPUT.preview.png beside it."""
+def check_preview(path: PathLike, force: bool = False) -> Path:
+    """Do what `check_output` does for the preview of an output, and return the path of its contact sheet."""
     sheet = preview_of(check_output(path, force=True, picture=True))
     if sheet.exists() and not force:
         raise OutputError(f"{sheet}: exists already; use --force to replace it, or another name.")
     return sheet
 
 
-def preview_of(output: str | Path) -> Path:
-    """OUTPUT.preview.png beside an output; that of frames/ is beside the folder."""
+def preview_of(output: PathLike) -> Path:
+    """Return the path of an output's contact sheet: OUTPUT.preview.png beside the output, or beside its folder."""
     output = pictures_pattern(str(output)) or Path(output)
     output = output.parent if output.name == "%05d.png" else output
     if not output.name:
@@ -63,14 +68,14 @@ def preview_of(output: str | Path) -> Path:
     return output.with_name(NUMBER.sub("", output.stem) + ".preview.png")
 
 
-def write_whole(path: str | Path, data: bytes) -> None:
-    """A file of these bytes, by `write_aside`."""
-    with write_aside(path) as partial:
+def write_whole(path: PathLike, data: bytes) -> None:
+    """Write the bytes `data` to a file, whole or not at all, as `atomic_write` does."""
+    with atomic_write(path) as partial:
         partial.write_bytes(data)
 
 
-def check_apart(output: Path, sources: list) -> None:
-    """Raises OutputError when the output would replace one of the inputs, by whatever name."""
+def check_apart(output: Path, sources: Iterable[PathLike]) -> None:
+    """Raise OutputError if writing `output` would replace one of the files `sources`, by whatever name."""
     replaced = pictures(output) if output.suffix.lower() == ".png" and not is_picture(output) else [output]
     for source in sources:
         if any(os.path.exists(source) and os.path.exists(file) and os.path.samefile(source, file) for file in replaced):
@@ -97,12 +102,15 @@ def _no_name(given) -> UsageError:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a name is that of a single PNG picture."""
+    """Tell whether a name is that of a single PNG picture."""
     return path.suffix.lower() == ".png" and "%" not in path.name
 
 
-def check_file(path, force: bool = False) -> Path:
-    """`check_output` for a single file of any kind."""
+def check_file(path: PathLike, force: bool = False) -> Path:
+    """Check that a single file of any kind could be written to `path`, and return its absolute path.
+
+    Raises OutputError as `check_output` does.
+    """
     with _odd_names(path):
         target = Path(path).resolve()
         mode = mode_of(target)
@@ -116,7 +124,7 @@ def check_file(path, force: bool = False) -> Path:
 
 
 def pictures_pattern(text: str) -> Path | None:
-    """The pattern of the PNG pictures that an output's name means, None when it means one file."""
+    """Return the pattern of the PNG pictures that an output's name means, or None if it means one file."""
     target = Path(text)
     suffix = target.suffix.lower()
     known = (*VIDEO_SUFFIXES, ".gif", ".png")
@@ -130,7 +138,7 @@ def _names_folder(text: str) -> bool:
 
 
 def _check_pattern(path, target: Path, force: bool) -> Path:
-    """`check_output` for PNG pictures. Their folder may be missing, the one around it not."""
+    """Do what `check_output` does for PNG pictures. Their folder may be missing, but not the folder around it."""
     if target.name.count("%") != 1 or not NUMBER.search(target.name):
         raise UsageError(
             f"{path}: one PNG cannot hold a video (only what a picture as driver gives); use a folder name such as "
@@ -144,7 +152,10 @@ def _check_pattern(path, target: Path, force: bool) -> Path:
 
 
 def mode_of(path: Path) -> int:
-    """What is there, as in `stat`, 0 for nothing. Unlike Path.exists it says so when that cannot be known."""
+    """Return the `st_mode` of what is at `path`, or 0 if nothing is.
+
+    Unlike `Path.exists` it raises OSError when that cannot be known, for instance without the permission to look.
+    """
     try:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -165,7 +176,7 @@ def _check_folder(path, folder: Path) -> None:
 
 
 def pictures(pattern: Path) -> list[Path]:
-    """Existing files named as `pattern` (folder/out_%05d.png) says, with exactly so many digits."""
+    """Return the existing files whose names match a pattern such as `folder/out_%05d.png`, here with five digits."""
     if not stat.S_ISDIR(mode_of(pattern.parent)):
         return []
     before, width, after = NUMBER.split(pattern.name)
@@ -178,16 +189,21 @@ def pictures(pattern: Path) -> list[Path]:
 
 
 def partial_path(target: Path, suffix: str = "") -> Path:
-    """A new name beside target for what is not whole yet; `sweep` knows whose it is."""
+    """Return a new hidden name beside `target` for a file that is not whole yet.
+
+    The name holds the machine and the process, so that `sweep` can tell whether its writer is still running.
+    """
     stem = target.stem[:40]  # a name near the file system's limit must not pass it
     return target.with_name(f".{stem}.partial-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}")
 
 
 @contextlib.contextmanager
-def write_aside(path: str | Path, suffix: str = "") -> Iterator[Path]:
-    """The name to write to inside the `with` block, with that suffix; at its end that file, whole, gets the name path.
+def atomic_write(path: PathLike, suffix: str = "") -> Iterator[Path]:
+    """Write a file so that it appears at `path` only when it is whole.
 
-    After an exception nothing is left, and what was there before stays. An OSError becomes an OutputError.
+    The `with` block gets a temporary name beside `path`, with the given suffix, to write to. At the end of the block
+    the temporary file takes the name `path`. After an exception nothing is left of it, and what was at `path` before
+    stays. Raises OutputError in place of any OSError.
     """
     path = Path(path)
     sweep(path.parent)
@@ -202,7 +218,7 @@ def write_aside(path: str | Path, suffix: str = "") -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed runs left in folder, never what a living run is writing there."""
+    """Remove the temporary files that killed processes left in a folder, but none that is still being written."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
             match = _PARTIAL.fullmatch(entry.name)
@@ -212,7 +228,10 @@ def sweep(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Wait for other processes that are in such a block for this folder; where there are no locks, don't."""
+    """Let only one process at a time be in a `with` block for this folder; the others wait.
+
+    On systems without file locks it does nothing.
+    """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError, OSError):
             import fcntl
@@ -224,7 +243,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder, if it is there and can be deleted."""
+    """Delete a file or folder if it exists and can be deleted; otherwise do nothing."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -234,7 +253,7 @@ def remove(path: Path) -> None:
 
 @functools.cache
 def _machine() -> str:
-    """Tells apart where process numbers mean different things: computers, and containers that share a folder."""
+    """Return an identifier of what process numbers are counted in: the computer, or the container on it."""
     space = ""
     with contextlib.suppress(OSError):
         space = os.readlink("/proc/self/ns/pid")

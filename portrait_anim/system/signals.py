@@ -1,4 +1,4 @@
-"""Signals that end a run: raised as an exception where that does no harm, held back where it would."""
+"""Turn the signals that end a program into exceptions, and defer them where an exception would do harm."""
 
 import contextlib
 import signal
@@ -8,38 +8,39 @@ from collections.abc import Iterator
 
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _ALARM = [signal.SIGALRM] if hasattr(signal, "setitimer") else []  # not on Windows
-_AGAIN = 0.05  # s
+_RETRY_SECONDS = 0.05
 
 
 def raise_on(numbers: list[int], error: type[BaseException]) -> None:
-    """Let the first of these signals raise error in the main thread; later ones must not stop the cleaning up.
+    """Raise `error` in the main thread when the first of the signals `numbers` arrives.
 
-    During an import it waits: broken off, modules stay half made, and native ones swallow the error. When it is lost
-    elsewhere (in a finaliser, say), it is raised again.
+    Later signals are ignored, so that they cannot interrupt the cleaning up. During an import the exception waits until
+    the import is done: an interrupted import leaves half-made modules behind, and native modules swallow exceptions.
+    If the exception gets lost anyway, for instance in a finaliser, it is raised again.
     """
 
     def end(_, frame) -> None:
         if _ALARM and _is_importing(frame):
-            _ring()
+            retry()
             return
         for number in (*numbers, *_ALARM):
             signal.signal(number, signal.SIG_IGN)
         raise error
 
-    def _ring() -> None:
+    def retry() -> None:
         for number in _ALARM:
             signal.signal(number, end)
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
 
-    def lost(what) -> None:
+    def unraisable(what) -> None:
         if issubclass(what.exc_type, error):
-            _ring()
+            retry()
         else:
             sys.__unraisablehook__(what)
 
     for number in numbers:
         signal.signal(number, end)
-    sys.unraisablehook = lost
+    sys.unraisablehook = unraisable
 
 
 def _is_importing(frame) -> bool:
@@ -49,11 +50,17 @@ def _is_importing(frame) -> bool:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """Handlers that may raise are called at the end of the block: no process is started that nobody knows of."""
+def signals_deferred() -> Iterator[None]:
+    """Call the handlers of ending signals only at the end of the `with` block.
+
+    A process that is started in such a block is never left running because an exception came before its number was
+    stored. Only the main thread handles signals, so in other threads this does nothing.
+    """
     late, handlers = [], {}
     if threading.current_thread() is threading.main_thread():
-        handlers = {n: signal.getsignal(n) for n in (*ENDING, *_ALARM) if callable(signal.getsignal(n))}
+        for number in (*ENDING, *_ALARM):
+            if callable(handler := signal.getsignal(number)):
+                handlers[number] = handler
     try:
         for number in handlers:
             signal.signal(number, lambda *signalled: late.append(signalled))

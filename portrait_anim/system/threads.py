@@ -1,4 +1,4 @@
-"""How many threads there are, who may use them, and that the garbage collector leaves imports alone."""
+"""Count the processor's cores, limit the threads of libraries, and pause Python's garbage collector."""
 
 import gc
 import os
@@ -8,13 +8,17 @@ from contextlib import contextmanager
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def single_threaded_libraries() -> Iterator[None]:
-    """For small work beside other work: threads of OpenCV and torch would mostly spin until the others have a core."""
+    """Make OpenCV and torch work with one thread each inside the `with` block.
+
+    This is for small work that runs beside other work. More threads of these libraries would mostly spin until the
+    other work leaves them a core.
+    """
     import cv2
 
     torch = sys.modules.get("torch")  # not loaded when there are no weights
@@ -31,15 +35,18 @@ def single_threaded_libraries() -> Iterator[None]:
 
 
 @contextmanager
-def no_garbage() -> Iterator[None]:
-    """For large imports: what they make stays, and to look through it for garbage, again and again, takes a quarter of
-    their time."""
-    collects = gc.isenabled()
+def gc_paused() -> Iterator[None]:
+    """Pause the garbage collector inside the `with` block, for large imports.
+
+    The objects that an import makes stay. Searching them for garbage again and again takes a quarter of the import's
+    time.
+    """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collects:
+        if was_enabled:
             gc.freeze()
-            gc.unfreeze()  # both together: what there is now is old, and is looked at seldom
+            gc.unfreeze()  # together these move all objects to the oldest generation, which is searched seldom
             gc.enable()

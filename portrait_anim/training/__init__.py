@@ -15,3 +15,17 @@ train         the loop around that: `portrait-anim meta-train`
 pairs         what is learned from one person's photos; reposing: other poses of a single one
 tuner         one run of fine-tuning; finetune: its budget and its promises
 """
+
+from ..system.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "finetune": ("tune_person",),
+        "prepare": ("PrepareConfig",),
+        "shards": ("Shard", "load_shards"),
+        "train": ("meta_train",),
+        "trainer": ("TrainConfig",),
+        "tuner": ("FinetuneConfig",),
+    },
+)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import mesh
-from ..geometry.views import CROP, sample
+from ..geometry.view import CROP, sample
 
 NODES = 5  # of the smooth field, along a side
 

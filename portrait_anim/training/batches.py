@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry.views import CROP
+from ..geometry.view import CROP
 from .augmentation import recoloured, sampling_grid, taken
 from .conditioning import Warps, cut
 from .frames import Pictures

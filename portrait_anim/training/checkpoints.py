@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..networks.config import ModelConfig
 from ..networks.weights import Weights, parts_of
 from ..painting.painter import source_input
-from ..system.files import write_aside
+from ..system.files import atomic_write
 from .trainer import Trainer
 
 FORMAT = 2
@@ -28,7 +28,7 @@ def save(trainer: Trainer, path: Path) -> None:
         "seconds": trainer.seconds, "random": torch.get_rng_state(), "average": trainer.average,
         **{name: getattr(trainer, name).state_dict() for name in _PARTS},
     }  # fmt: skip
-    with write_aside(path) as partial:
+    with atomic_write(path) as partial:
         torch.save(state, partial)
 
 

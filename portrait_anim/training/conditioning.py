@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import mesh
-from ..geometry.views import CROP
+from ..geometry.view import CROP
 from ..geometry.warp import IS_FACE, Box, Warper
 from ..networks.generator import Painting
 

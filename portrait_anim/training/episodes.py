@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from ..geometry import mesh
 from ..geometry.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, openness
-from ..geometry.views import CROP, View
+from ..geometry.view import CROP, View
 from ..geometry.warp import Warper
 from .augmentation import Augmentation, AugmentationConfig
 from .conditioning import AROUND, warp_numbers

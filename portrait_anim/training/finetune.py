@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..geometry.views import View
+from ..geometry.view import View
 from ..networks.generator import Generator
 from ..networks.weights import Weights, load
 from ..painting.painter import Painter

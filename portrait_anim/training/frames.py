@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..geometry.mesh import HeadMesh
-from ..geometry.views import CROP, GAIN, View
+from ..geometry.view import CROP, GAIN, View
 from ..portrait import layers
 from .shards import Shard
 
@@ -28,7 +28,7 @@ class Pictures:
 
     photos: (B, K, 3, 512, 512), the canvas first. mattes: (B, K, 256, 256). plates: (B, 3, 512, 512), the background
     behind the canvas. gains: (B, 3, 64, 64) float, by how much the light of the canvas' mirror image was changed; see
-    `geometry.views.light_gain`. targets: (B, R, 3, 512, 512).
+    `geometry.view.light_gain`. targets: (B, R, 3, 512, 512).
     """
 
     photos: Tensor

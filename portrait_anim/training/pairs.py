@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..geometry.mesh import HeadMesh, openness
-from ..geometry.views import View, light_gain, relight
+from ..geometry.view import View, light_gain, relight
 from ..geometry.warp import over
 from ..painting.painter import Painter
 from ..painting.renderer import Renderer, to_uint8

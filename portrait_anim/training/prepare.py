@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError, PortraitAnimError
-from ..geometry.views import CROP
+from ..geometry.view import CROP
 from ..landmarks.refining import Refiner
 from ..portrait.portrait import cut_square, head_square
 from .shards import FIRST_SIZE, FORMAT, Shard, save_shard

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from ..geometry.views import CROP, View
-from ..system.files import write_aside
+from ..geometry.view import CROP, View
+from ..system.files import atomic_write
 
 FORMAT = 2
 FIRST_FORMAT, FIRST_SIZE = 1, 256  # the format before this one did not say the size of the frames: they had 256 px
@@ -97,7 +97,7 @@ def save_shard(path: Path, shard: Shard) -> None:
     pack = lambda parts: (np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts]))
     frames, frame_offsets = pack(shard.frames)
     mattes, matte_offsets = pack(shard.mattes)
-    with write_aside(path) as partial, open(partial, "wb") as file:
+    with atomic_write(path) as partial, open(partial, "wb") as file:
         np.savez(file, header=np.array(json.dumps(shard.header)), landmarks=shard.landmarks, frames=frames,
                  frame_offsets=frame_offsets, mattes=mattes, matte_offsets=matte_offsets)  # fmt: skip
 

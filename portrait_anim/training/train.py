@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..geometry.views import CROP
+from ..geometry.view import CROP
 from ..networks import weights
 from ..networks.config import PAPER, ModelConfig
 from ..painting.painter import choose_device

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..geometry.views import View
+from ..geometry.view import View
 from ..networks.critic import Discriminator
 from ..networks.generator import Generator
 from ..networks.perceptual import FaceNet, perceptual_distance

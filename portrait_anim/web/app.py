@@ -18,9 +18,9 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from .. import __version__
 from ..animation.animator import Animator, default_output
 from ..errors import PortraitAnimError, UsageError
+from ..media.photo import load_photo
 from ..media.reading import probe
 from ..motion.builtin import NAMES
-from ..portrait.portrait import load_photo
 from .queue import Job, Jobs, QueueFull
 
 MB = 1_000_000

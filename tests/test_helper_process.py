@@ -13,11 +13,10 @@ import pytest
 from conftest import ASTRONAUT, CLIP, assert_refused, run_animate, start_python, until, write_video
 
 from portrait_anim import Animator, InputError, PortraitAnimError, UsageError
-from portrait_anim.animation import inputs as reading
+from portrait_anim.animation import inputs
 from portrait_anim.animation.inputs import Reader
 from portrait_anim.animation.options import Options
-from portrait_anim.system import helper_process as module
-from portrait_anim.system.helper_process import aside
+from portrait_anim.system.helper_process import can_run_helper, run_in_helper
 
 
 def both_ways(images, driver, **options):
@@ -51,7 +50,7 @@ def test_what_it_read_is_kept_for_the_next_output(monkeypatch):
     reader, given = Reader(), ([ASTRONAUT], CLIP, Options(end=0.2, max_size=128), lambda step: None)
     portraits, source = reader.read_aside(*given)
     for name in ("read_portraits", "load_driver"):
-        monkeypatch.setattr(reading, name, lambda *given: pytest.fail("read again"))
+        monkeypatch.setattr(inputs, name, lambda *given: pytest.fail("read again"))
     assert reader.read(*given) == (portraits, source)
 
 
@@ -97,21 +96,21 @@ def tells_its_number_and_stays(progress) -> None:
 
 def test_what_libraries_print_does_not_disturb(capfd):
     told = []
-    assert aside(talks, "ä", progress=told.append) == "Ä" and told == ["ä"]
+    assert run_in_helper(talks, "ä", progress=told.append) == "Ä" and told == ["ä"]
     captured = capfd.readouterr()
     assert captured.out == "" and "from a library" in captured.err
 
 
 def test_a_bug_is_told_with_the_place_where_it_is():
     with pytest.raises(RuntimeError, match=r"(?s)Local: cannot be pickled.*in has_a_bug"):
-        aside(has_a_bug, progress=print)
+        run_in_helper(has_a_bug, progress=print)
     with pytest.raises(RuntimeError, match="pickle"):
-        aside(gives_what_cannot_be_sent, progress=print)
+        run_in_helper(gives_what_cannot_be_sent, progress=print)
 
 
 def test_a_process_that_is_lost_is_one_sentence():
     with pytest.raises(PortraitAnimError, match=r"was lost \(exit code -9\); check the memory"):
-        aside(is_killed, progress=lambda step: None)
+        run_in_helper(is_killed, progress=lambda step: None)
 
 
 def gone(number: int) -> bool:
@@ -130,7 +129,7 @@ def test_it_ends_when_nobody_listens_any_more():
         raise BrokenPipeError("of the screen")
 
     with pytest.raises(BrokenPipeError, match="of the screen"):
-        aside(tells_its_number_and_stays, progress=leave)
+        run_in_helper(tells_its_number_and_stays, progress=leave)
     assert gone(numbers[0])
 
 
@@ -142,7 +141,7 @@ def test_only_a_process_without_torch_reads_aside(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch")
     assert Animator._may_read_aside(CLIP) and not Animator._may_read_aside("camera:0")
     monkeypatch.setattr(sys, "executable", "/opt/blender/blender")
-    assert not module.is_possible()
+    assert not can_run_helper()
 
 
 @pytest.mark.skipif(not shutil.which("pgrep"), reason="needs pgrep")

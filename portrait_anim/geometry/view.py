@@ -1,9 +1,11 @@
-"""Views: the photos of one person in the crop, which is the square around the head that the networks work on."""
+"""The photos of a person as the warp needs them: cut to the crop, with landmarks and matte, in the light of the first.
 
-from __future__ import annotations
+The crop is a square of CROP px around the head, the same at training and at run time.
+"""
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ from . import mesh
 from .fill import push_pull
 from .mesh import LABELS, RING, HeadMesh
 
-CROP = 512  # px: side of the crop, the same at training and at run time
+CROP = 512  # px: side of the crop that the networks work on
 GAIN = 64  # cells along a side of the maps that say by how much the light of a view was changed
 
 
@@ -21,8 +23,9 @@ class View:
     """One photo of the person, cut to the crop.
 
     image: (512, 512, 3) uint8 RGB. landmarks: (478, 3) px of the crop. matte: (512, 512) float32, 1 where the person
-    is. is_mirror: the photo is flipped left to right. gain: (64, 64, 3) float32, by how much its light was changed; see
-    `light_gain`.
+    is, 0 in the background. is_mirror: whether this is a photo flipped left to right. mesh: of the landmarks. gain: the
+    factor by which the light of the image was changed, (64, 64, 3) float32 as `light_gain` makes it, None if it was
+    not.
     """
 
     image: np.ndarray
@@ -40,15 +43,18 @@ class View:
         """The picture with the matte as its fourth channel, (512, 512, 4) uint8."""
         return np.dstack([self.image, np.rint(np.clip(self.matte, 0, 1) * 255).astype(np.uint8)])
 
-    def lit_as(self, canvas: View) -> View:
-        """The same view in the light of canvas."""
+    def lit_as(self, canvas: "View") -> "View":
+        """Return the same view in the light of the view `canvas`."""
         gain = light_gain(canvas, self)
         lit = View(relight(self.image, gain), self.landmarks, self.matte, self.is_mirror)
         lit.gain = gain
         return lit
 
-    def mirrored(self) -> View:
-        """The same photo flipped left to right, in this photo's light: what the other side of the head looks like."""
+    def mirrored(self) -> "View":
+        """Return the photo flipped left to right, in the light of this photo.
+
+        It shows what the other side of the head may look like.
+        """
         flipped = View(
             np.ascontiguousarray(self.image[:, ::-1]),
             mesh.mirrored_landmarks(self.landmarks, CROP),
@@ -64,10 +70,10 @@ _NEAR = np.exp(-((mesh.MEAN_FACE[:468, None] - mesh.MEAN_FACE[None, :468]) ** 2)
 
 
 def light_gain(canvas: View, other: View) -> np.ndarray:
-    """Factor (64, 64, 3) over other's crop that brings its light to the canvas'.
+    """Estimate the factor that brings the light of the view `other` to that of the view `canvas`.
 
-    Where both photos show the face their smoothed colours are compared; from there the ratio is carried over the
-    face to the parts that only the other shows.
+    Returns float32 (64, 64, 3) over the crop of `other`. Where both photos show the face, their smoothed colours are
+    compared. From there the ratio is carried over the face to the parts that only `other` shows.
     """
     vertex_facing = lambda view: _vertex_mean(view.mesh.seen)
     both = np.clip(4 * np.minimum(vertex_facing(canvas), vertex_facing(other)) - 1, 0, 1) + 1e-4
@@ -87,13 +93,13 @@ def light_gain(canvas: View, other: View) -> np.ndarray:
 
 
 def relight(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """image (H, W, 3) uint8 times gain, enlarged over it."""
+    """Multiply an image (H, W, 3) uint8 by a gain (h, w, 3) that is enlarged to its size."""
     gain = cv2.resize(gain, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return cv2.multiply(image, gain, dtype=cv2.CV_8U)
 
 
 def _vertex_mean(of_triangles: np.ndarray) -> np.ndarray:
-    """Mean over the triangles at each of the 468 face points."""
+    """Average values of triangles (F,) over those at each of the 468 face points: (468,)."""
     face = mesh.TRIANGLES[LABELS < RING]
     values = np.repeat(of_triangles[LABELS < RING], 3)
     count = np.bincount(face.ravel(), minlength=mesh.N_LANDMARKS)
@@ -101,5 +107,9 @@ def _vertex_mean(of_triangles: np.ndarray) -> np.ndarray:
 
 
 def sample(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Return image (H, W[, C]) at flow (h, w, 2), px with centres at +0.5; beyond the border it is replicated."""
-    return cv2.remap(image, flow - 0.5, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    """Read an image (H, W[, C]) bilinearly at the places flow (h, w, 2), px with centres at +0.5.
+
+    Beyond the border its edge is replicated.
+    """
+    no_second_map: Any = None  # its type is missing in OpenCV's stubs
+    return cv2.remap(image, flow - 0.5, no_second_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
