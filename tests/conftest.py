@@ -1,81 +1,44 @@
-"""Shared by the tests: the bundled examples, the command as a user runs it, and one full run of it."""
+"""What tests share and takes long to make: it is made once, also where pytest-xdist runs them in several processes."""
 
+import json
 import os
-import signal
+import pickle
+import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch  # noqa: F401  what tests put in its place must be in this process: see Animator._may_read_aside
+import torch  # what tests put in its place must be in this process: see Reader.best_way
+from filelock import FileLock
+from reference import BOX
+from support import CLIP, MONA_LISA, PREFORKS, clip_frames, portrait_of, run_animate_alone, run_tool, track, write_video
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-PATIENCE = 400  # s: what takes longer hangs; a slow or busy machine may take ten times its usual time
-MONA_LISA, CLIP, ASTRONAUT = (EXAMPLES / name for name in ("mona_lisa.jpg", "clip.mp4", "astronaut.jpg"))
-
-
-def run_animate(*arguments, cwd, timeout: float = PATIENCE, **options) -> subprocess.CompletedProcess:
-    """The command in a process of its own, as a user starts it."""
-    command = [sys.executable, "-m", "portrait_anim", *map(str, arguments)]
-    environment = {**os.environ, "COLUMNS": "200", "TERM": "dumb"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment, **options)
-
-
-def start_python(*command, cwd, **options) -> subprocess.Popen:
-    """A command of Python's (as after `python`) that listens to Ctrl-C: shells switch that off for background jobs."""
-    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    command = [sys.executable, *map(str, command)]
-    return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True, preexec_fn=listen, **options)
+from portrait_anim.landmarks.following import MotionTrack
+from portrait_anim.motion.retarget import Retargeter
+from portrait_anim.networks import weights
+from portrait_anim.networks.config import ModelConfig
+from portrait_anim.networks.critic import Discriminator
+from portrait_anim.networks.generator import Generator
+from portrait_anim.networks.source import SourceEncoder
+from portrait_anim.painting.compose import paint_box
+from portrait_anim.painting.conditioning import condition
+from portrait_anim.portrait.portrait import Portrait
+from portrait_anim.training.shards import is_held_out
 
 
-def until(condition: Callable[[], object], process: subprocess.Popen | None = None) -> None:
-    """Wait for a condition, which the process, if given, is to bring about."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert process is None or process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def assert_refused(done: subprocess.CompletedProcess, code: int, *words: str, folder: Path | None = None) -> None:
-    """One clear sentence on stderr with these words, the exit code, no traceback, nothing written into folder."""
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1, done.stderr
-    for word in words:
-        assert word in errors[0], (word, errors[0])
-    if folder is not None:
-        assert not list(folder.iterdir()), list(folder.iterdir())
-
-
-def read_frames(path: Path) -> np.ndarray:
-    """All frames of a video, (T, H, W, 3) uint8 RGB."""
-    from portrait_anim.media.reading import FrameReader
-
-    with FrameReader(path) as reader:
-        return np.stack(list(reader))
-
-
-def track(path: Path):
-    """The MotionTrack of a video."""
-    from portrait_anim.landmarks.following import track_video
-    from portrait_anim.media.reading import FrameReader
-
-    with FrameReader(path, max_side=640) as reader:
-        *_, result = track_video(reader, reader.fps, str(path))
-    return result
+def pytest_sessionfinish() -> None:
+    for prefork in PREFORKS:
+        prefork.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_data_folder(tmp_path_factory):
+def own_data_folder(made_once):
     """Signing keys are made here, not in the home of whoever runs the tests."""
     before = os.environ.get("XDG_DATA_HOME")
-    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
+    os.environ["XDG_DATA_HOME"] = str(made_once("data", lambda folder: None))
     yield
     os.environ.pop("XDG_DATA_HOME")
     if before is not None:
@@ -83,105 +46,134 @@ def own_data_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def bundled(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """The README's example: output and finished process."""
-    folder = tmp_path_factory.mktemp("bundled")
-    done = run_animate(MONA_LISA, "--driver", CLIP, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "mona_lisa--clip.mp4", done
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """made_once(name, make): the folder that make has filled, in whichever process of the session came first."""
+
+    def once(name: str, make: Callable[[Path], None]) -> Path:
+        base = tmp_path_factory.getbasetemp()
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
+        with FileLock(f"{folder}.lock"):
+            if not (made := Path(f"{folder}.made")).exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process whose make failed
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return once
+
+
+# ---------------------------------------------------------------- the bundled examples
 
 
 @pytest.fixture(scope="session")
-def short_clip(tmp_path_factory) -> Path:
+def bundled(made_once) -> tuple[Path, subprocess.CompletedProcess]:
+    """The README's example: output and finished process."""
+
+    def make(folder: Path) -> None:
+        (folder / "out").mkdir()
+        done = run_animate_alone(MONA_LISA, "--driver", CLIP, cwd=folder / "out")
+        assert done.returncode == 0, done.stderr
+        (folder / "done").write_bytes(pickle.dumps(done))
+
+    folder = made_once("bundled", make)
+    return folder / "out" / "mona_lisa--clip.mp4", pickle.loads((folder / "done").read_bytes())
+
+
+@pytest.fixture(scope="session")
+def driver(made_once) -> MotionTrack:
+    """The motion of the bundled clip, which nobody may write to."""
+    folder = made_once("track", lambda folder: (folder / "track").write_bytes(pickle.dumps(track(CLIP))))
+    motion = pickle.loads((folder / "track").read_bytes())
+    for array in (motion.landmarks, motion.found):
+        array.setflags(write=False)
+    return motion
+
+
+@pytest.fixture(scope="session")
+def short_clip(made_once) -> Path:
     """Half a second of the bundled clip, for tests that need a driver but not its length."""
-    path = tmp_path_factory.mktemp("clip") / "short.mp4"
-    frames = read_frames(CLIP)[20:32]
-    write_video(path, frames)
-    return path
+    return made_once("short", lambda folder: write_video(folder / "short.mp4", clip_frames()[20:32])) / "short.mp4"
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int = 25) -> None:
-    from portrait_anim.media.writing import VideoWriter
-
-    with VideoWriter(path, frames.shape[2:0:-1], fps) as writer:
-        for frame in frames:
-            writer.write(frame)
+@pytest.fixture(scope="session")
+def clip(made_once) -> Path:
+    """A quarter of a second of it."""
+    return made_once("shorter", lambda folder: write_video(folder / "short.mp4", clip_frames()[20:26])) / "short.mp4"
 
 
-def save_image(path: Path, image: np.ndarray) -> Path:
-    cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 and image.shape[2] == 3 else image)
-    return path
+@pytest.fixture(scope="session")
+def clips(made_once) -> tuple[Path, Path]:
+    """Two drivers of a few frames."""
+
+    def make(folder: Path) -> None:
+        for name, first in (("one", 20), ("two", 100)):
+            write_video(folder / f"{name}.mp4", clip_frames()[first : first + 6])
+
+    folder = made_once("two", make)
+    return folder / "one.mp4", folder / "two.mp4"
 
 
-# ---------------------------------------------------------------- what training is tested with
+@pytest.fixture(scope="session")
+def portrait() -> Portrait:
+    """The Mona Lisa, which nobody may change."""
+    return portrait_of(MONA_LISA)
 
-TINY = dict(
-    embedding=16, widths=(8, 12, 16, 20), middle=1, feature_widths=(4, 6, 8), source_widths=(6, 8, 10, 12),
-    critic_widths=(8, 12, 16), local_widths=(6, 8), local_side=48,
+
+@pytest.fixture(scope="session")
+def frame(portrait, driver):
+    """Portrait, target, warp, condition, painting and picture of a real frame in which the mirrored photo is used."""
+    targets = Retargeter(driver, portrait.views[0].landmarks)
+    target = next(t for t in (targets[i] for i in range(0, len(targets), 10)) if portrait.warper().warp(t).used[1])
+    warp = portrait.warper().warp(target)
+    seen = condition(warp, portrait.views, portrait.plate, target, BOX)
+    rng = np.random.default_rng(0)
+    size = (BOX[3] - BOX[1], BOX[2] - BOX[0])
+    smooth = lambda channels: cv2.GaussianBlur(rng.normal(0, 12, (*size, channels)).astype(np.float32), (0, 0), 8)
+    mask = np.clip(0.5 + smooth(1), 0, 1).reshape(*size, 1)
+    painting = np.dstack([mask, 8 * smooth(2), smooth(3), smooth(1)])
+    return portrait, target, warp, seen, painting, paint_box(seen, portrait.views, portrait.plate, painting)
+
+
+# ---------------------------------------------------------------- networks and what they are trained with
+
+TINY = ModelConfig(
+    widths=(8, 12, 16, 24), embedding=16, middle=1, feature_widths=(4, 6, 8), source_widths=(6, 8, 12, 16),
+    critic_widths=(8, 12, 16), local_widths=(6, 8, 12),
 )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def portrait():
-    """The Mona Lisa, which nobody may change."""
-    from portrait_anim.portrait.portrait import Portrait
-
-    return Portrait.load(MONA_LISA)
-
-
-@pytest.fixture(scope="session")
-def driver():
-    """The motion of the bundled clip, which nobody may write to."""
-    return track(CLIP)
-
-
-@pytest.fixture(scope="session")
-def tiny_model():
+def tiny_model() -> ModelConfig:
     """The config of a small model that works on the whole crop."""
-    from portrait_anim.networks.config import ModelConfig
-
-    return ModelConfig(**TINY)
+    return TINY
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory, tiny_model) -> Path:
-    """A weights file of small, untrained networks: their picture is the mesh warp."""
-    from portrait_anim.networks import weights
-    from portrait_anim.networks.critic import Discriminator
-    from portrait_anim.networks.generator import Generator
-    from portrait_anim.networks.source import SourceEncoder
-
+def tiny(tmp_path_factory) -> Path:
+    """A weights file of small, untrained networks: G is the mesh warp."""
     torch.manual_seed(0)
+    networks = {"source": SourceEncoder(TINY), "generator": Generator(TINY), "critic": Discriminator(TINY, n_videos=3)}
     info = {"name": "tiny", "training": "none", "licence": "none"}
-    networks = dict(generator=Generator(tiny_model), source=SourceEncoder(tiny_model))
-    critic = Discriminator(tiny_model, n_videos=3)
-    return weights.save(tmp_path_factory.mktemp("tiny"), tiny_model, info, **networks, critic=critic)
+    return weights.save(tmp_path_factory.mktemp("tiny"), TINY, info, **networks)
 
 
 @pytest.fixture(scope="session")
-def shards(tmp_path_factory) -> Path:
+def shards(made_once) -> Path:
     """Shards of two "people" cut from the bundled clip, one on each side of the split, and a report of bad files."""
-    import json
 
-    from portrait_anim.training.shards import is_held_out
+    def make(folder: Path) -> None:
+        frames = clip_frames()
+        names = {side: next(f"p{k}" for k in range(99) if is_held_out(f"p{k}") == side) for side in (False, True)}
+        with open(folder / "groups.jsonl", "w") as groups:
+            for side, part in ((False, frames[:60]), (True, frames[60:110])):
+                write_video(folder / f"clip{int(side)}.mp4", part)
+                groups.write(json.dumps({"id": f"clip{int(side)}", "group": names[side]}) + "\n")
+        cut = np.concatenate([frames[:30], np.full_like(frames[:5], 50), frames[150:180]])
+        write_video(folder / "with_gap.mp4", cut)
+        (folder / "broken.mp4").write_bytes(CLIP.read_bytes()[:2_000])
+        done = run_tool("prepare", folder, "--out", "shards", "--groups", "groups.jsonl", "--workers", 2, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        (folder / "report.txt").write_text(done.stderr + done.stdout)
 
-    folder = tmp_path_factory.mktemp("videos")
-    frames = read_frames(CLIP)
-    names = {side: next(f"p{k}" for k in range(99) if is_held_out(f"p{k}") == side) for side in (False, True)}
-    with open(folder / "groups.jsonl", "w") as groups:
-        for side, part in ((False, frames[:60]), (True, frames[60:110])):
-            write_video(folder / f"clip{int(side)}.mp4", part)
-            groups.write(json.dumps({"id": f"clip{int(side)}", "group": names[side]}) + "\n")
-    cut = np.concatenate([frames[:30], np.full_like(frames[:5], 50), frames[150:180]])
-    write_video(folder / "with_gap.mp4", cut)
-    (folder / "broken.mp4").write_bytes(CLIP.read_bytes()[:2_000])
-    done = run_tool("prepare", folder, "--out", "shards", "--groups", "groups.jsonl", "--workers", 2, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    (folder / "report.txt").write_text(done.stderr + done.stdout)
-    return folder / "shards"
-
-
-def run_tool(*arguments, cwd: Path, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
-    """`portrait-anim` in a process of its own."""
-    command = [sys.executable, "-m", "portrait_anim.commands.tools", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+    return made_once("shards", make) / "shards"

@@ -23,7 +23,6 @@ from .warm_up import LazyPainter
 if TYPE_CHECKING:
     from ..painting.painter import Painter
 
-NO_WEIGHTS = "No weights found: the photo is only warped; mouth interior and eyelids are not painted."
 __all__ = ["Animator", "Progress", "Result", "default_output"]
 
 
@@ -168,9 +167,8 @@ class Animator:
             for done, frame in enumerate(frames, 1):
                 writer.write(frame)
                 progress(Progress("frames", done, rendering.count))
-        warnings = [*rendering.warnings, *writer.warnings, *marking.warnings]
+        warnings = []
         if person.painter is None:
-            warnings.insert(
-                0, "No weights found: the photo is only warped; mouth interior and eyelids are not painted."
-            )
+            warnings.append("No weights found: the photo is only warped; mouth interior and eyelids are not painted.")
+        warnings += [*rendering.warnings, *writer.warnings, *marking.warnings]
         return Result(request.output, writer.size, source.track.fps, rendering.count, warnings)

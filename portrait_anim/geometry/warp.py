@@ -20,6 +20,7 @@ _SHARE_BLUR, _SHELL_BLUR = 2, 2.5  # cells, sigma; OpenCV's kernels reach four t
 _REACH = 4 * _SHARE_BLUR  # cells that a blurred share reaches beyond itself
 _RIM = 9  # cells, twice the width of the rim along the outline of a face that hides something
 _FACE_BLUR = 0.75  # cells, sigma
+_COUNTED = 0.35  # of a triangle of the shell: how much of it is seen is counted in cells, and so rough
 _TURNED = np.sin(np.radians(20))  # of the photo, away from the camera
 _IS_OUTER = np.append(LABELS >= RING + 2, True)
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
@@ -120,7 +121,8 @@ class Warper:
         share = np.zeros((len(self.views), len(LABELS) + 1), np.float32)
         if len(self.views) > 1:
             mirror = np.array([[view.is_mirror] for view in self.views[1:]])
-            turned = np.clip((mesh.seen(vertices, ids, STEP) - canvas) / 0.2, 0, 1)
+            slack = np.where(LABELS >= RING, _COUNTED, 0)
+            turned = np.clip((mesh.seen(vertices, ids, STEP) - canvas - slack) / 0.2, 0, 1)
             needed = turned * np.clip((np.where(mirror, 0.55, 0.75) - canvas) / 0.3, 0, 1)
             gain = np.clip((self._seen[1:] - canvas - 0.15) / 0.3, 0, 1) * needed
             share[1:, :-1] = _sharpened(gain * np.where(mirror, 0.5, 1)) * gain.max(0)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError, OutputError
-from ..system.files import NUMBER, PathLike, check_output, locked, partial_path, pictures, remove, sweep
+from ..system.files import NUMBER, PathLike, locked, partial_path, pictures, remove, sweep
 from .ffmpeg import GUARDED, describe, last_words, read_log, start_ffmpeg, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
@@ -34,18 +34,18 @@ _FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large"
 class VideoWriter:
     """Encodes frames inside a `with` block. At its end the file appears, complete, or not at all.
 
-    path: its suffix tells the kind of file, as for `check_output`. size: (width, height) px, even for H.264. fps: the
-    constant frame rate, best a Fraction. crf: quality of H.264, 0 to 51, smaller is better; it is converted to VP9's
-    scale, and ignored for GIF and PNG. audio_from: a media file whose sound, from audio_start seconds on, goes with the
-    frames; GIF and PNG stay silent. metadata: tags for the file; GIF and PNG get none. force: replace an existing file,
-    even one that appears during the work; without it that is an OutputError. finish: a function that may change each
-    file, called with its path when the file is whole but does not have its name yet.
+    path: the target as `check_output` returned it, whose suffix tells the kind of file; it is not checked again. size:
+    (width, height) px, even for H.264. fps: the constant frame rate, best a Fraction. crf: quality of H.264, 0 to 51,
+    smaller is better; it is converted to VP9's scale, and ignored for GIF and PNG. audio_from: a media file whose
+    sound, from audio_start seconds on, goes with the frames; GIF and PNG stay silent. metadata: tags for the file; GIF
+    and PNG get none. force: replace an existing file, even one that appears during the work; without it that is an
+    OutputError. finish: a function that may change each file, called with its path when the file is whole but does not
+    have its name yet.
 
-    It has these attributes. path: the target as `check_output` returns it. count: frames so far. warnings: sentences,
-    complete at the end of the block.
+    It has these attributes. path: the target. count: frames so far. warnings: sentences, complete at the end of the
+    block.
 
-    Raises ValueError for impossible sizes or frames, UsageError and OutputError as `check_output` does, and OutputError
-    if the encoder fails.
+    Raises ValueError for impossible sizes or frames, and OutputError if the encoder fails.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class VideoWriter:
         force: bool = True,
         finish: Callable[[Path], None] | None = None,
     ):
-        self.path = check_output(path, force)
+        self.path = Path(path)
         self.force = force
         self.size = width, height = int(size[0]), int(size[1])
         self.fps = Fraction(fps).limit_denominator(100_000)

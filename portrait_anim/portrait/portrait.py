@@ -94,7 +94,8 @@ class Portrait:
         image = cut_square(photo, self.corner, side, CROP)
         points = landmarks * self.scale
         points[:, :2] -= self.corner * self.scale
-        view = View(image, points, in_crop(self.region.rgba[..., 3].astype(np.float32) / 255))
+        matte = np.clip(in_crop(self.region.rgba[..., 3].astype(np.float32) / 255), 0, 1)  # cubic enlarging overshoots
+        view = View(image, points, matte)
         self.plate = in_crop(self.region.plate)  # (512, 512, 3) uint8
         canvas = Source(self.region.rgba, (self.corner - self.region.box[:2]).astype(np.float32), self.scale)
         # Parallel lists, of what the photos show of the person: the canvas, its mirror image, then further photos.

@@ -61,9 +61,6 @@ def refusal(path):
     return message.removeprefix(f"{path}: ")
 
 
-# ------------------------------------------------------------------------------------------- good files
-
-
 def test_what_is_saved_is_loaded(networks, good):
     loaded = weights.load(good)
     assert re.fullmatch(r"portrait_anim-[0-9a-f]{8}\.safetensors", good.name)
@@ -144,9 +141,6 @@ def test_shipped_weights():
     assert painting.mask.std() > 0.01 and painting.flow.abs().max() > 0.1  # it is trained
 
 
-# ------------------------------------------------------------------------------- finding the default file
-
-
 def test_finding_costs_no_torch():
     code = "import sys, portrait_anim.networks.weights as w; w.find_default(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -166,9 +160,6 @@ def test_default_is_found_in_checkout_and_wheel(layout, monkeypatch, tmp_path, g
     good.rename(folder / good.name)
     assert weights.find_default() == folder / good.name
     assert weights.load().config == CONFIG
-
-
-# ------------------------------------------------------------------------------------------ broken files
 
 
 def test_no_such_file(tmp_path):
@@ -261,9 +252,6 @@ def test_wrong_tensors(good, tmp_path, key, value, words):
     tensors = load_file(good) | {key: value}
     tensors = {k: v for k, v in tensors.items() if v is not None}
     assert words in refusal(craft(tmp_path / "file.safetensors", tensors, HEADER))
-
-
-# ------------------------------------------------------------------------------------------------ saving
 
 
 def test_saving_refuses(networks, tmp_path):

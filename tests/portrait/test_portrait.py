@@ -1,0 +1,64 @@
+"""Photos of every kind give the same face, large ones are bounded, and of several faces one is chosen."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import ASTRONAUT, assert_refused, portrait_of, run_animate, save_image
+
+from portrait_anim.landmarks.tracking import find_faces
+from portrait_anim.media.photo import fit_size, load_photo
+from portrait_anim.portrait.portrait import Portrait
+
+
+@pytest.mark.parametrize("kind", ["grey", "grey16", "cmyk", "alpha", "palette", "rotated", "webp", "odd"])
+def test_unusual_photos_give_the_same_face(tmp_path, kind):
+    image = Image.open(ASTRONAUT)
+    expected = portrait_of(ASTRONAUT).landmarks[:468, :2]
+    path = tmp_path / f"photo.{dict(cmyk='jpg', rotated='jpg', webp='webp').get(kind, 'png')}"
+    if kind == "grey":
+        image.convert("L").save(path)
+    elif kind == "grey16":
+        Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(path)
+    elif kind == "cmyk":
+        image.convert("CMYK").save(path, quality=95)
+    elif kind == "alpha":
+        image.putalpha(255)
+        image.save(path)
+    elif kind == "palette":
+        image.quantize(256).save(path)
+    elif kind == "rotated":  # as a phone stores a picture taken upright
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=95)
+    elif kind == "webp":
+        image.save(path, quality=95)
+    elif kind == "odd":
+        image.crop((0, 0, 511, 509)).save(path)
+    portrait = Portrait.load(path)
+    assert portrait.photo.dtype == np.uint8 and portrait.photo.ndim == 3
+    assert portrait.photo.shape[0] % 2 == portrait.photo.shape[1] % 2 == 0
+    assert np.abs(portrait.landmarks[:468, :2] - expected).mean() < 3
+
+
+def test_a_large_photo_is_bounded_and_a_small_face_in_it_is_found():
+    photo = load_photo(ASTRONAUT)
+    wide = np.full((3000, 4000, 3), 90, np.uint8)
+    wide[1200 : 1200 + 512, 1700 : 1700 + 512] = photo
+    assert fit_size(wide, 1280).shape == (960, 1280, 3)
+    faces = find_faces(wide)  # 90 of 4000 px: MediaPipe alone finds nothing
+    assert len(faces) == 1
+    assert np.abs(faces[0].centre - (1700 + 224, 1200 + 125)).max() < 20
+
+
+def test_two_faces_largest_first_and_choice(tmp_path, short_clip):
+    one = np.asarray(Image.open(ASTRONAUT))
+    two = np.full((512, 1024, 3), 128, np.uint8)
+    two[:, :512], two[100:420, 640:960] = one, np.asarray(Image.open(ASTRONAUT).resize((320, 320)))
+    path = save_image(tmp_path / "two.png", two)
+    first, second = (Portrait.load(path, face=n) for n in (1, 2))
+    assert first.n_faces == 2
+    assert np.ptp(first.landmarks[:468, 1]) > 1.3 * np.ptp(second.landmarks[:468, 1])
+    done = run_animate("two.png", "-d", short_clip, cwd=tmp_path)
+    assert done.returncode == 0 and "warning: two.png: shows 2 faces" in done.stderr
+    done = run_animate("two.png", "-d", short_clip, "--face", "3", "-f", cwd=tmp_path)
+    assert_refused(done, 2, "two.png", "shows 2", "1 to 2")
