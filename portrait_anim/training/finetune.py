@@ -123,9 +123,8 @@ def tune_person(
     tuned = finetune(views, start, seconds, steps, seed, painter.device, painter.dtype, progress, should_stop)
     if not tuned.helped:
         person = Person.of(portraits, painter)
-        person.notes.append(
-            "Fine-tuning did not come nearer to the photos than the portrait is without; it was left out."
-        )
+        warnings = person.notes
+        warnings.append("Fine-tuning did not come nearer to the photos than the portrait is without; it was left out.")
         return person
     encoding = replace(painter.encode(portraits[0].views), code=tuned.psi)
     return Person(portraits, painter.with_generator(tuned.generator), encoding, tuned=True)
