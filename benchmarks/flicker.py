@@ -11,9 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from portrait_anim.evaluation.reenactment import Pair, reenact
+from portrait_anim.evaluation.meter import SIDE, reduced
+from portrait_anim.evaluation.pairs import Pair
+from portrait_anim.evaluation.reenactment import reenact
 from portrait_anim.painting.painter import Painter
-from portrait_anim.training.prepare import Shard, load_shards
+from portrait_anim.training.shards import Shard, load_shards
 
 FRAMES = 21
 PEOPLE = 11
@@ -29,10 +31,10 @@ def measure(shard: Shard, painter: Painter) -> list[float]:
     clip, warp, output, faces = [], [], [], []
     for t in range(1, FRAMES + 1):
         square = reenact(Pair(shard, (0,), t), painter)
-        warped, made = square.warped, square.image
-        hull = cv2.convexHull(shard.landmarks[t, :468, :2].astype(np.int32))
+        warped, made = reduced(square.warped), reduced(square.image)
+        hull = cv2.convexHull(shard.points(t, SIDE)[:468, :2].astype(np.int32))
         faces.append(cv2.fillConvexPoly(np.zeros(made.shape[:2], np.uint8), hull, 1) > 0)
-        for frames, frame in zip((clip, warp, output), (shard.image(t), warped, made)):
+        for frames, frame in zip((clip, warp, output), (shard.image(t, SIDE), warped, made)):
             frames.append(frame)
     return [second_difference(frames, faces) for frames in (clip, warp, output)]
 

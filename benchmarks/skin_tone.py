@@ -11,9 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from portrait_anim.evaluation.reenactment import Meter, choose_pairs, reenact
+from portrait_anim.evaluation.meter import SIDE, Meter, reduced
+from portrait_anim.evaluation.pairs import choose_pairs
+from portrait_anim.evaluation.reenactment import reenact
 from portrait_anim.painting.painter import Painter
-from portrait_anim.training.prepare import Shard, load_shards
+from portrait_anim.training.shards import Shard, load_shards
 
 CHEEKS = (50, 280, 101, 330)  # landmarks
 MEASURES = ("l1", "mouth_inside", "mouth_perceptual", "eyes_perceptual", "akd", "csim")
@@ -23,8 +25,8 @@ def skin(shard: Shard) -> np.ndarray:
     """L*, a*, b* of the cheeks."""
     found = []
     for t in np.linspace(0, len(shard) - 1, 5).astype(int):
-        lab = cv2.cvtColor(shard.image(t).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-        for x, y in np.clip(np.round(shard.landmarks[t, list(CHEEKS), :2].astype(float)), 5, 250).astype(int):
+        lab = cv2.cvtColor(shard.image(t, SIDE).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+        for x, y in np.clip(np.round(shard.points(t, SIDE)[list(CHEEKS), :2]), 5, 250).astype(int):
             found.append(np.median(lab[y - 5 : y + 6, x - 5 : x + 6].reshape(-1, 3), 0))
     return np.median(found, 0)
 
@@ -40,7 +42,9 @@ def main(shards: str, weights: str | None = None) -> None:
     for pair in choose_pairs(held_out):
         if pair.shard.group in ita:
             square = reenact(pair, painter)
-            both = [meter(picture, pair, square.x[..., 6] > 0.5) for picture in (square.warped, square.image)]
+            target, points = pair.image(pair.target), pair.shard.points(pair.target, SIDE)
+            pictures = (reduced(square.warped), reduced(square.image))
+            both = [meter(picture, target, points, square.mouth[::2, ::2]) for picture in pictures]
             results.setdefault(pair.shard.group, []).append([[m[key] for key in MEASURES] for m in both])
     people = sorted(results, key=ita.get)
     means = {group: np.nanmean(results[group], 0) for group in people}  # (2, measures)

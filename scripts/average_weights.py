@@ -1,7 +1,8 @@
 """Average runs that began from the same weights: python average_weights.py OUT WEIGHTS WEIGHTS...
 
-The mean of G and E can be better than each of the runs ("Model soups", arXiv 2203.05482), and costs nothing more to
-use. D is that of the first: it learns against a generator, and is there for fine-tuning only.
+The mean of the source encoder and the generator can be better than each of the runs ("Model soups", arXiv 2203.05482),
+and costs nothing more to use. The critic is that of the first: it learns against a generator, and is there for
+fine-tuning only.
 """
 
 import argparse
@@ -35,10 +36,11 @@ def main() -> None:
         for path, other in zip(options.weights[1:], rest):
             if other.config != first.config:
                 raise InputError(f"{path}: is not a model of the same size as {options.weights[0]}.")
-        set_to_mean(first.generator, [other.generator for other in rest])
-        set_to_mean(first.embedder, [other.embedder for other in rest])
+        networks = {part: getattr(first, part) for part in weights.parts_of(first.config)}
+        for part, network in networks.items():
+            set_to_mean(network, [getattr(other, part) for other in rest])
         info = first.info | {"training": f"mean of {len(options.weights)} runs; {first.info['training']}"}
-        print(weights.save(options.out, first.generator, first.embedder, first.config, info, first.critic))
+        print(weights.save(options.out, first.config, info, **networks, critic=first.critic))
     except PortraitAnimError as error:
         sys.exit(f"error: {error}")
 

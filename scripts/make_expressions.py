@@ -16,7 +16,7 @@ from portrait_anim.geometry.anatomy import EYES_AND_BROWS
 from portrait_anim.geometry.expressions import FEATURES, MIRRORED, features
 from portrait_anim.geometry.mesh import FLIP, MEAN_FACE
 from portrait_anim.geometry.pose import canonical, estimate_poses
-from portrait_anim.training.prepare import load_shards
+from portrait_anim.training.shards import load_shards
 
 MAX_TURN = 25.0  # degrees: landmarks of the far side are guesses beyond
 

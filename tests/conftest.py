@@ -26,7 +26,7 @@ from portrait_anim.networks.source import SourceEncoder
 from portrait_anim.painting.compose import paint_box
 from portrait_anim.painting.conditioning import condition
 from portrait_anim.portrait.portrait import Portrait
-from portrait_anim.training.prepare import is_held_out
+from portrait_anim.training.shards import is_held_out
 
 
 def pytest_sessionfinish() -> None:
@@ -141,6 +141,12 @@ TINY = ModelConfig(
     widths=(8, 12, 16, 24), embedding=16, middle=1, feature_widths=(4, 6, 8), source_widths=(6, 8, 12, 16),
     critic_widths=(8, 12, 16), local_widths=(6, 8, 12),
 )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> ModelConfig:
+    """The config of a small model that works on the whole crop."""
+    return TINY
 
 
 @pytest.fixture(scope="session")

@@ -95,74 +95,67 @@ def meta_train(
     init: Annotated[Path | None, typer.Option(help="Weights file to start a new run from.")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own networks, on whole frames.")] = False,
     adversarial_after: Annotated[int, typer.Option(help="Steps before the discriminator joins.")] = 4000,
-    batch: Annotated[int, typer.Option(help="Pairs of frames a step.")] = 8,
-    learning_rate: Annotated[float, typer.Option(help="Of G and E.")] = 3e-4,
+    batch: Annotated[
+        int | None, typer.Option(help="Episodes a step, of a few frames each. Default: 2 on a processor, 8 on a GPU.")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="Of G and the source encoder.")] = 3e-4,
     vgg19: Annotated[Path | None, typer.Option(help="Your VGG19 (Caffe's), for the paper's own loss.")] = None,
     vggface: Annotated[Path | None, typer.Option(help="Your VGGFace (VGG16), the same.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads of the networks.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that make episodes.")] = 1,
     seed: Annotated[int, typer.Option(help="Of weights and episodes.")] = 0,
     evaluate_minutes: Annotated[float, typer.Option(help="Samples of held-out people this often.")] = 15.0,
 ) -> None:
     """Train on shards; Ctrl-C or SIGTERM saves, the same command continues exactly. Runs under torchrun, too."""
-    import os
-
+    if min(1 if batch is None else batch, threads, 1 if steps is None else steps) < 1 or workers < 0:
+        raise UsageError("--batch, --threads and --steps must be 1 or more, --workers 0 or more.")
     import torch
 
-    if min(batch, threads, 1 if steps is None else steps) < 1 or workers < 0:
-        raise UsageError("--batch, --threads and --steps must be 1 or more, --workers 0 or more.")
-    if "RANK" in os.environ:
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     torch.set_num_threads(threads)
     from ..evaluation.reenactment import training_samples
     from ..networks import weights
-    from ..networks.networks import ModelConfig
-    from ..training.episodes import EpisodeConfig
-    from ..training.prepare import load_shards
-    from ..training.train import TrainConfig
+    from ..networks.config import ModelConfig
+    from ..training.shards import load_shards
+    from ..training.train import join_processes, own_config
     from ..training.train import meta_train as train
 
-    model = ModelConfig.paper() if paper else ModelConfig()
-    episodes = EpisodeConfig(crop=256, crops=1, embedder_size=256) if paper else EpisodeConfig()
-    config = TrainConfig(
-        batch=batch,
-        learning_rate=learning_rate,
-        steps=steps,
-        adversarial_after=adversarial_after,
-        vgg19=vgg19,
-        vggface=vggface,
+    place = join_processes(device)
+    changes = dict(
+        learning_rate=learning_rate, steps=steps, adversarial_after=adversarial_after, vgg19=vgg19, vggface=vggface,
         seed=seed,
-        episodes=episodes,
-    )
+    )  # fmt: skip
+    config = own_config(place, paper, **changes | ({} if batch is None else {"batch": batch}))
     held_out = load_shards(shards, held_out=True)
 
     def show(report: dict) -> None:
         numbers = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in report.items())
         say(numbers)
 
-    sample = None if paper else lambda trainer, folder: training_samples(trainer, folder, held_out)
     trainer = train(
         shards,
         out,
         minutes,
         workers,
-        model,
+        ModelConfig.paper() if paper else ModelConfig(),
         config,
         init,
+        place,
         evaluate_minutes=evaluate_minutes,
         progress=show,
-        sample=sample,
+        sample=None if paper else lambda trainer, folder: training_samples(trainer, folder, held_out),
     )
     if trainer.rank == 0:
         hours = trainer.seconds / 3600
-        crops = trainer.step * batch * episodes.crops * trainer.world
+        frames = trainer.step * config.batch * config.episodes.targets * trainer.world
         start = f", from {init.name}" if init else ""
         info = {
             "name": out.name,
             "licence": "that of the shards' videos",
-            "training": f"{trainer.step} steps, {crops} crops, {hours:.2f} h{start}",
+            "training": f"{trainer.step} steps, {frames} frames, {hours:.2f} h{start}",
         }
-        path = weights.save(out / "weights.safetensors", *trainer.averaged(), trainer.model, info, trainer.critic)
+        path = out / "weights.safetensors"
+        weights.save(path, trainer.model, info, **trainer.averaged(), critic=trainer.critic)
         print(f"{path}: {info['training']}")
 
 

@@ -41,7 +41,7 @@ class View:
     @cached_property
     def rgba(self) -> np.ndarray:
         """The picture with the matte as its fourth channel, (512, 512, 4) uint8."""
-        return np.dstack([self.image, np.rint(self.matte * 255).astype(np.uint8)])
+        return np.dstack([self.image, np.rint(np.clip(self.matte, 0, 1) * 255).astype(np.uint8)])
 
     def lit_as(self, canvas: "View") -> "View":
         """Return the same view in the light of the view `canvas`."""

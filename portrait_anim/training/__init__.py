@@ -1,12 +1,31 @@
-"""Train the networks on many people (meta-learning), or fine-tune them to one."""
+"""Training: the networks on many people's clips, or the generator on the photos of one person.
+
+prepare       videos -> shards: tracked, split, one square around the head per segment
+shards        the files that it makes, and the split into people to train on and people held out
+episodes      which frames are painted from which photos, and the geometry of it: made by worker processes
+augmentation  random changes of an episode's pictures
+frames        the pictures of episodes, decoded on demand or once for all on a GPU
+batches       episodes and pictures -> what a step computes with, on the device
+conditioning  the differentiable twin of what `painting` does when animating
+steps         what the networks make of a batch
+losses        what is minimised
+trainer       the state of a run, and one step of it
+checkpoints   how a run begins, and is kept to continue exactly
+train         the loop around that: `portrait-anim meta-train`
+pairs         what is learned from one person's photos; reposing: other poses of a single one
+tuner         one run of fine-tuning; finetune: its budget and its promises
+"""
 
 from ..system.lazy import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "finetune": ("FinetuneConfig", "tune_person"),
-        "prepare": ("PrepareConfig", "Shard", "load_shards"),
-        "train": ("TrainConfig", "meta_train"),
+        "finetune": ("tune_person",),
+        "prepare": ("PrepareConfig",),
+        "shards": ("Shard", "load_shards"),
+        "train": ("meta_train",),
+        "trainer": ("TrainConfig",),
+        "tuner": ("FinetuneConfig",),
     },
 )

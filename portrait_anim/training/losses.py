@@ -1,77 +1,59 @@
-"""What meta-learning and fine-tuning minimise, on crops of the conditioned frame.
+"""What meta-learning and fine-tuning minimise, on boxes of the crop. Colours are in -1..1."""
 
-The composite here is the differentiable twin of `compose.paint_box`, which runs when animating.
-"""
+from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from ..geometry.warp import CROP
-from ..networks.networks import Discriminator, Painting
+from ..networks.critic import Discriminator, crops
+from ..networks.generator import Painting
+from ..networks.perceptual import perceptual_distance
+from .conditioning import Composite
 
 JITTER = 8  # px
+_EDGE_BLUR = 6.0  # px, sigma: the width of what counts as the edge of the head
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the sum. Colours are in [-1, 1]; feature distances are relative (see perceptual.feature_distance)."""
+    """Weights of the sum. Feature distances are relative, see `perceptual.feature_distance`."""
 
-    image: float = 10.0  # L1 of the composite
-    inside: float = 4.0  # how many times more of it inside mouth and eyes, which a warp knows nothing of
-    warp: float = 2.0  # L1 of the refined warp alone: the residual flow learns where the mask hides it
-    paint: float = 3.0  # L1 of the painting alone: it must be ready before the mask calls on it
-    face: float = 4.0  # FaceNet features: identity and the parts of a face
-    look: float = 1.0  # ImageNet features: texture
-    vgg19: float = 0.15  # the paper's, on features of Caffe's scale; for who has the networks
-    vggface: float = 0.025
+    image: float = 8.0  # L1 of the picture, weighted by place: see `place_weights`
+    warp: float = 2.0  # L1 of the refined warp alone: flow and matte learn where colour hides them, too
+    paint: float = 3.0  # L1 with all of the colour: it must be ready before the mask calls on it
     smooth_flow: float = 0.02
     keep: float = 0.02  # prefers the warp where both are as good
-    adversarial: float = 0.1
+    matte: float = 0.02  # prefers the matte that the warp brings
+    face: float = 3.0  # FaceNet features of the frame at 256 px: identity and the parts of a face
+    look: float = 1.0  # ImageNet features of the same: texture
+    face_local: float = 4.0  # FaceNet features of mouth and eyes at 256 px
+    sharp_local: float = 1.4  # both networks on mouth and eyes at 512 px, where the clip resolves them
+    vgg19: float = 0.15  # the paper's, on features of Caffe's scale; for who has the networks
+    vggface: float = 0.025
+    adversarial: float = 0.15
     features: float = 4.0  # feature matching, times `adversarial`
-    match: float = 0.3  # L_MCH: the discriminator's row of a person is E's vector of them
-
-
-@dataclass
-class Composite:
-    """image: the composite. refined: the warp with the residual flow. painted: warp + colour residual. (N, 3, h, w)."""
-
-    image: Tensor
-    refined: Tensor
-    painted: Tensor
+    match: float = 0.3  # L_MCH: the discriminator's row of a person is the source encoder's vector of them
 
 
 def to_unit(image: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 -1..1, channels last."""
+    """Return uint8 colours of 0..255 as float32 of -1..1, channels last."""
     return (image.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
-def compose(batch: dict[str, Tensor], painting: Painting) -> Composite:
-    """The picture from a painting of the crops of a batch of episodes (see Episodes; B pairs of C crops, N = B C)."""
-    flows, weights = batch["flows"], batch["weights"]  # (B, V, C, 2, h, w), (B, V, C, 1, h, w)
-    pairs, views, crops, _, height, width = flows.shape
-    residual = painting.flow.unflatten(0, (pairs, crops))
-    x = batch["x"].flatten(0, 1)
-    refined = torch.zeros(())
-    for v in range(views):
-        photo = to_unit(batch["photos"][:, v])
-        grid = (
-            ((flows[:, v] + residual) * (2 / CROP) - 1).permute(0, 1, 3, 4, 2).reshape(pairs, crops * height, width, 2)
-        )
-        moved = F.grid_sample(photo, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        moved = moved.unflatten(2, (crops, height)).transpose(1, 2)  # (B, C, 3, h, w)
-        refined = refined + weights[:, v] * moved
-    matte, plate = x[:, 12:13], to_unit(batch["plate"].flatten(0, 1))
-    refined = plate + matte * (refined.flatten(0, 1) - plate)
-    painted = x[:, :3] + painting.delta
-    return Composite(painting.mask * refined + (1 - painting.mask) * painted, refined, painted)
+def half(image: Tensor) -> Tensor:
+    """Return an image (N, C, h, w) at half its size: 256 px for the whole crop."""
+    return F.avg_pool2d(image, 2)
 
 
 def jittered(step: int, *images: Tensor) -> list[Tensor]:
-    """The same cut-out of all images (N, C, h, w), JITTER px smaller, each step at another place.
+    """Return the same cut-out of all images (N, C, h, w), JITTER px smaller, each step at another place.
 
     Perceptual networks have strides, and so has G: did they always meet alike, G would learn to please them by a
     pattern of the strides' size.
@@ -81,23 +63,70 @@ def jittered(step: int, *images: Tensor) -> list[Tensor]:
     return [image[:, :, y : y + height, x : x + width] for image in images]
 
 
-def total_variation(flow: Tensor) -> Tensor:
-    return (flow[:, :, 1:] - flow[:, :, :-1]).abs().mean() + (flow[..., 1:] - flow[..., :-1]).abs().mean()
+def place_weights(x: Tensor) -> Tensor:
+    """Return how much each pixel matters, (N, 1, h, w), by the generator's input x (N, 13, h, w).
+
+    Mouth and eyes most, which a warp knows nothing of; then the edge of the head and the rings next to the face.
+    """
+    inside, depth = x[:, 6:8].sum(1, keepdim=True), x[:, 8:9]
+    near = blurred(x[:, 12:13], _EDGE_BLUR)
+    return 0.3 + 1.2 * (1 - depth) + 4 * near * (1 - near) + 7 * inside
 
 
 def pixel_losses(
-    made: Composite, painting: Painting, target: Tensor, inside: Tensor, weights: LossWeights
+    made: Composite, painting: Painting, target: Tensor, x: Tensor, sharp: int, weights: LossWeights
 ) -> dict[str, Tensor]:
-    """Weighted terms that need no other network. inside: (N, 1, h, w), 1 inside mouth and eyes."""
-    l1 = lambda image: (image - target).abs().mean()
-    extra = ((made.image - target).abs().mean(1, keepdim=True) * inside).mean()
+    """Return the weighted terms that need no other network.
+
+    sharp: how many of the boxes, the first ones, are of 512 px clips; the others are compared at half the size.
+    """
+    inside = x[:, 6:8].sum(1, keepdim=True)
+    count = len(target)
+
+    def l1(image: Tensor, places: Tensor) -> Tensor:
+        total = torch.zeros((), device=image.device)
+        for rows, size in ((slice(0, sharp), lambda a: a), (slice(sharp, count), half)):
+            if number := len(range(*rows.indices(count))):
+                error = (size(image[rows]) - size(target[rows])).abs() * size(places[rows])
+                total = total + error.mean() * (number / count)
+        return total
+
     return {
-        "image": weights.image * (l1(made.image) + weights.inside * extra),
-        "warp": weights.warp * l1(made.refined),
-        "paint": weights.paint * l1(made.painted),
+        "image": weights.image * l1(made.image, place_weights(x)),
+        "warp": weights.warp * l1(made.refined, torch.ones_like(inside)),
+        "paint": weights.paint * l1(made.painted, 0.4 + inside),
         "smooth_flow": weights.smooth_flow * total_variation(painting.flow),
         "keep": weights.keep * (1 - painting.mask).mean(),
+        "matte": weights.matte * painting.matte.abs().mean(),
     }
+
+
+def total_variation(flow: Tensor) -> Tensor:
+    """Return the mean difference of neighbouring pixels of a flow (N, 2, h, w)."""
+    return (flow[:, :, 1:] - flow[:, :, :-1]).abs().mean() + (flow[..., 1:] - flow[..., :-1]).abs().mean()
+
+
+def local_losses(
+    step: int, image: Tensor, target: Tensor, centres: Tensor, sharp: int, side: int,
+    faces: nn.Module, looks: nn.Module | None, weights: LossWeights,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Return the weighted perceptual terms of squares of `side` px around the mouth and one of the eyes.
+
+    centres: (N, 4, 2) px, of which mouth and eyes come first. sharp: as of `pixel_losses`.
+    """
+    rng = np.random.default_rng((1, step))
+    eye, moved = int(rng.integers(1, 3)), torch.from_numpy(rng.integers(-JITTER, JITTER + 1, 2)).to(centres)
+    squares = lambda images, rows: torch.cat([crops(images[rows], centres[rows, n] + moved, side) for n in (0, eye)])
+    every, some = slice(None), slice(0, sharp)
+    made, real = squares(image, every), squares(target, every)
+    terms = {"face_local": weights.face_local * perceptual_distance(faces, half(made), half(real))}
+    if sharp:
+        made, real = (torch.cat([half_of[some] for half_of in a.chunk(2)]) for a in (made, real))
+        distance = perceptual_distance(faces, made, real)
+        if looks is not None:
+            distance = distance + perceptual_distance(looks, made, real)
+        terms["sharp_local"] = weights.sharp_local * distance
+    return terms
 
 
 def generator_adversarial(
@@ -108,14 +137,17 @@ def generator_adversarial(
     person: Tensor,
     weights: LossWeights,
     every: int = 1,
-    **centres,
+    centres: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Weighted hinge term and feature matching for G: the critic is held fixed. every: times as much of both, for who
-    asks D on every n-th step only."""
+    """Return the weighted hinge term and feature matching for G: the critic is held fixed.
+
+    every: both count so many times, for who asks D on every n-th step only.
+    """
     critic.requires_grad_(False)
-    scores, features = critic(image, drawing, person, **centres)
-    with torch.no_grad():
-        _, real = critic(target, drawing, person, **centres)
+    with parametrize.cached():
+        scores, features = critic(image, drawing, person, centres)
+        with torch.no_grad():
+            _, real = critic(target, drawing, person, centres)
     critic.requires_grad_(True)
     score = -sum(s.float().mean() for s in scores) / len(scores)
     matching = sum((a.float() - b.float()).abs().mean() for a, b in zip(features, real))
@@ -124,15 +156,35 @@ def generator_adversarial(
 
 
 def critic_loss(
-    critic: Discriminator, image: Tensor, target: Tensor, drawing: Tensor, person: Tensor, **centres
+    critic: Discriminator,
+    image: Tensor,
+    target: Tensor,
+    drawing: Tensor,
+    person: Tensor,
+    centres: Tensor | None = None,
 ) -> Tensor:
-    """Hinge loss of D on real and made crops, averaged over its heads."""
-    double = {k: torch.cat([c, c]) for k, c in centres.items()}
-    scores, _ = critic(
-        torch.cat([target, image.detach()]), torch.cat([drawing, drawing]), torch.cat([person, person]), **double
-    )
-    loss = torch.zeros(())
+    """Return the hinge loss of D on real and made pictures, averaged over its heads."""
+    twice = lambda a: None if a is None else torch.cat([a, a])
+    with parametrize.cached():
+        scores, _ = critic(torch.cat([target, image.detach()]), twice(drawing), twice(person), twice(centres))
+    loss = torch.zeros((), device=image.device)
     for score in scores:
         real, made = score.float().chunk(2)
         loss = loss + F.relu(1 - real).mean() + F.relu(1 + made).mean()
     return loss / len(scores)
+
+
+def blurred(image: Tensor, sigma: float) -> Tensor:
+    """Return image (N, C, h, w) blurred as by OpenCV, without a gradient.
+
+    Two products with a banded matrix are far faster than a convolution of one channel.
+    """
+    with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+        down, across = (_blur_matrix(side, sigma, image.device) for side in image.shape[2:])
+        return down @ (image.float() @ across.T)
+
+
+@cache
+def _blur_matrix(side: int, sigma: float, device: torch.device) -> Tensor:
+    kernel = cv2.getGaussianKernel(round(8 * sigma) | 1, sigma)
+    return torch.from_numpy(cv2.sepFilter2D(np.eye(side, dtype=np.float32), -1, np.ones(1), kernel)).to(device)

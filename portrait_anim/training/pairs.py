@@ -1,62 +1,84 @@
 """What fine-tuning learns from: the photos of one person, each made from the others, or one photo from itself."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from torch import Tensor
+import torch
 
-from ..geometry.mesh import openness
+from ..geometry.mesh import HeadMesh, openness
 from ..geometry.view import View, light_gain, relight
 from ..geometry.warp import over
 from ..painting.painter import Painter
-from ..painting.renderer import Renderer
+from ..painting.renderer import Renderer, to_uint8
 from ..portrait import layers
-from .episodes import augment, conditioned_crops, crop_corners, palette
+from .augmentation import Augmentation, AugmentationConfig
+from .episodes import EpisodeConfig, describe
+from .frames import MATTE, Pictures, planes
 from .reposing import repose
+
+
+def _boxes() -> EpisodeConfig:
+    change = AugmentationConfig(turn=10.0, bend=0.0, palettes=0.0)
+    return EpisodeConfig(side=288, targets=2, change=change)
 
 
 @dataclass(frozen=True)
 class PairsConfig:
-    crop: int = 80  # px, as in meta-training
-    crops: int = 6  # per item: mouth, eyes, elsewhere
+    """boxes: what is painted of a pair, and how its pictures are changed."""
+
+    boxes: EpisodeConfig = field(default_factory=_boxes)
     max_sources: int = 8  # photos that a target is made from, as far as there are: as many as in use
 
 
 class TrainingPairs:
-    """Items to learn from, made of one person's photos; item j depends on (seed, j) only. painter: not yet tuned."""
+    """Episodes to learn from, made of one person's photos; item j depends on (seed, j) only.
+
+    painter: with the generator that is not yet tuned.
+    """
 
     def __init__(self, views: list[View], painter: Painter, seed: int, config: PairsConfig = PairsConfig()):
         self.views, self.seed, self.config = views, seed, config
-        self._generator = painter.generator_for(painter.embed_person(views))
-        self._plates = [layers.plate(v.image, v.matte) for v in views]
+        self._plates = [layers.plate(v.image, v.matte, HeadMesh(v.landmarks).rings[0, :, :2]) for v in views]
         self._lit: dict[tuple[int, int], np.ndarray] = {}
         self.kept_back = self._most_usual() if len(views) > 2 else None  # never a target when learning
+        if len(views) == 1:
+            both = [views[0], views[0].mirrored()]
+            self._renderer = Renderer(both, self._plates[0], painter.generator_for(painter.encode(both)))
+            self._both = both
 
     def _most_usual(self) -> int:
-        """The photo whose expression is most like the others': tuning misses it least."""
+        """Return the photo whose expression is most like the others': tuning misses it least."""
         opening = np.stack([openness(v.landmarks) for v in self.views])
         return int(np.abs(opening[:, None] - opening[None]).sum((1, 2)).argmin())
 
-    def item(self, j: int, held_out: bool = False) -> dict[str, Tensor]:
-        """The crops of a pair, see conditioned_crops. held_out: one to measure with, never learned from."""
+    def item(self, j: int, held_out: bool = False) -> tuple[dict, Pictures]:
+        """Return one episode and its pictures. held_out: one to measure with, never learned from."""
         rng = np.random.default_rng((self.seed, held_out, j))
         sources, plate, target = self._reposed(rng) if len(self.views) == 1 else self._pair(rng, held_out)
-        pictures = [*(v.image for v in sources), target.image, plate]
-        count, size = len(pictures), self.config.crop
-        pictures, points = augment(
-            [*pictures, *(v.matte for v in sources)], [v.landmarks for v in (*sources, target)], rng
+        boxes = self.config.boxes
+        change = Augmentation.draw(rng, boxes.change)
+        numbers = change.numbers()
+        if held_out:
+            numbers |= {"colours": np.eye(3, dtype=np.float32), "tone": np.array([1, 1, 0], np.float32)}
+        points = [change.moved(view.landmarks) for view in sources]
+        wanted = [change.moved(target.landmarks)] * boxes.targets
+        pictures = Pictures(
+            torch.stack([planes(view.image) for view in sources])[None],
+            torch.stack([_small_matte(view) for view in sources])[None],
+            planes(plate)[None],
+            planes(sources[0].mirrored().gain)[None],
+            planes(target.image).expand(1, boxes.targets, -1, -1, -1),
         )
-        if not held_out:
-            matrix, curve = palette(rng, strong=False)
-            pictures[:count] = [cv2.LUT(cv2.transform(i, matrix), curve) for i in pictures[:count]]
-        canvas, *others = (View(*parts) for parts in zip(pictures, points[:-1], pictures[count:]))
-        corners = crop_corners(points[-1], size, self.config.crops, rng)
-        views, image, plate = [canvas, canvas.mirrored(), *others], *pictures[count - 2 : count]
-        return conditioned_crops(views, plate, image, points[-1], corners, size)
+        episode = describe(points, [True] * len(points), wanted, boxes, rng)
+        # psi is learned, and needs no e: the source encoder looks only at photos that the warp takes something from.
+        episode["present"][1:] = False
+        return {**episode, **numbers}, pictures
 
     def _pair(self, rng: np.random.Generator, held_out: bool) -> tuple[list[View], np.ndarray, View]:
-        """Sources, the canvas first, its plate, and the target: another photo as if taken where the canvas was."""
+        """Return sources, the canvas first, its plate, and the target: another photo as if taken where it was."""
         everyone = range(len(self.views))
         target = self.kept_back if held_out and self.kept_back is not None else None
         if target is None:
@@ -77,20 +99,32 @@ class TrainingPairs:
         return self._lit[canvas, other]
 
     def _reposed(self, rng: np.random.Generator) -> tuple[list[View], np.ndarray, View]:
-        """The only photo in another pose, its plate, and the photo itself; or the two the other way round.
+        """Return the only photo in another pose, its plate, and the photo itself; or the two the other way round.
 
         It is painted as the untuned G does: warped alone, it could be restored by a warp alone, and G would learn to
         paint nothing. And what G paints where the photo's own expression asks for nothing, as in an opened mouth, it
         shall not forget: else it is worse at each expression but the photo's.
         """
-        view, plate = self.views[0], self._plates[0]
-        views, pose = [view, view.mirrored()], repose(view.landmarks, rng)
-        square = Renderer(views, plate, self._generator).square(pose)
-        warp, matte = square.warp, np.ascontiguousarray(square.x[..., 12])
-        image = np.zeros(view.image.shape, np.float32)
-        for n, v in enumerate(views):  # Lanczos: G shall undo the warp, not a blur that no photo has
-            moved = cv2.remap(v.image, warp.flows[n] - 0.5, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
-            image += warp.weights[n][..., None] * moved
-        image = over(image, matte, plate) + square.added * 127.5
-        posed = View(image.round().clip(0, 255).astype(np.uint8), pose, matte)
+        view, plate, pose = self.views[0], self._plates[0], repose(self.views[0].landmarks, rng)
+        square = self._renderer.square(pose)
+        image, residual = np.zeros(view.image.shape, np.float32), square.painted[..., 7:9]
+        for other, flow, weight in zip(self._both, square.seen.flows, square.seen.weights):
+            if flow is not None:  # Lanczos: G shall undo the warp, not a blur that no photo has
+                at = flow + residual - np.float32(0.5)
+                moved = cv2.remap(other.image, at, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
+                image += weight[..., None] * moved
+        matte = np.clip(square.seen.x[..., 12] + square.painted[..., 6], 0, 1)
+        image = over(image, matte, plate.astype(np.float32)) / 127.5 - 1 + square.painted[..., 3:6]
+        posed = View(to_uint8(image), pose, matte)
         return ([posed], plate, view) if rng.random() < 0.5 else ([view], plate, posed)
+
+
+def _small_matte(view: View) -> torch.Tensor:
+    small = cv2.resize(view.matte, (MATTE, MATTE), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy((small * 255).round().astype(np.uint8))
+
+
+def stacked(items: list[Pictures]) -> Pictures:
+    """Return the pictures of several episodes as one."""
+    parts = zip(*(vars(item).values() for item in items))
+    return Pictures(*(torch.cat(part) for part in parts))

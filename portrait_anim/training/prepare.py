@@ -1,13 +1,11 @@
-"""Videos of people -> training shards: tracked, split at cuts and lost faces, one fixed 256 px crop per segment.
+"""Make training shards of videos of people: tracked, split at cuts and lost faces, one fixed square per segment.
 
-A shard is one segment as a plain .npz (no pickle): JPEG frames and mattes as bytes with offsets, landmarks
-(T, 478, 3) float32 in px of the crop, and a JSON header. `index.jsonl` beside them says what became of every video.
+The square holds the whole head. It has 512 px where the video resolves the head so finely, else 256 px; see `shards`
+for the files. `index.jsonl` beside them says what became of every video.
 """
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -17,13 +15,11 @@ import cv2
 import numpy as np
 
 from ..errors import InputError, PortraitAnimError
-from ..geometry.warp import CROP
+from ..geometry.view import CROP
 from ..landmarks.refining import Refiner
 from ..portrait.portrait import cut_square, head_square
-from ..system.files import atomic_write
+from .shards import FIRST_SIZE, FORMAT, Shard, save_shard
 
-FORMAT = 1
-MATTE = 128  # px: the matte is smooth, half the crop's resolution holds it
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif"}
 
 
@@ -33,88 +29,12 @@ class PrepareConfig:
     min_frames: int = 12
     max_frames: int = 400  # per segment, so that one long interview does not fill the shards
     min_face: float = 60.0  # px, height of the face in the source: less has no mouth to learn from
+    min_sharp: float = 440.0  # px, side of the square in the source from which it is kept at 512 px, not at 256
     jpeg_quality: int = 95
 
 
-@dataclass
-class Shard:
-    """One segment in memory. frames, mattes: lists of JPEG bytes (uint8 arrays); landmarks (T, 478, 3) float32."""
-
-    header: dict
-    frames: list[np.ndarray]
-    mattes: list[np.ndarray]
-    landmarks: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    @property
-    def group(self) -> str:
-        """The person: everything of one group is on the same side of the train / held-out split."""
-        return self.header["group"]
-
-    @property
-    def held_out(self) -> bool:
-        return is_held_out(self.group)
-
-    def image(self, t: int) -> np.ndarray:
-        """Frame t, (256, 256, 3) uint8 RGB."""
-        return cv2.cvtColor(cv2.imdecode(self.frames[t], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-    def matte(self, t: int) -> np.ndarray:
-        """Person matte of frame t, (256, 256) float32 in 0..1."""
-        small = cv2.imdecode(self.mattes[t], cv2.IMREAD_GRAYSCALE)
-        return cv2.resize(small, (CROP, CROP), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
-
-
-def is_held_out(group: str) -> bool:
-    """The fixed split by identity: about one person in seven is never trained on, whatever else is in the folder."""
-    return int(hashlib.sha256(group.encode()).hexdigest(), 16) % 7 == 0
-
-
-def save_shard(path: Path, shard: Shard) -> None:
-    pack = lambda parts: (np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts]))
-    frames, frame_offsets = pack(shard.frames)
-    mattes, matte_offsets = pack(shard.mattes)
-    with atomic_write(path) as partial, open(partial, "wb") as file:
-        np.savez(file, header=np.array(json.dumps(shard.header)), landmarks=shard.landmarks, frames=frames,
-                 frame_offsets=frame_offsets, mattes=mattes, matte_offsets=matte_offsets)  # fmt: skip
-
-
-_UNREADABLE = (  # what NumPy and JSON make of damaged or hostile files
-    OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RecursionError, zipfile.BadZipFile, zlib.error
-)  # fmt: skip
-
-
-def load_shard(path: Path) -> Shard:
-    """Raises InputError when the file is not a shard of this format."""
-    try:
-        with np.load(path, allow_pickle=False) as z:
-            header = json.loads(str(z["header"]))
-            if header["format"] != FORMAT:
-                raise InputError(f"{path}: shard format {header['format']} is not {FORMAT}; run prepare again.")
-            cut = lambda data, offsets: [data[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
-            frames = cut(z["frames"], z["frame_offsets"])
-            return Shard(header, frames, cut(z["mattes"], z["matte_offsets"]), z["landmarks"])
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: not a readable shard ({error}); delete it and run prepare again.") from error
-
-
-def load_shards(folder: Path, held_out: bool) -> list[Shard]:
-    """All shards of one side of the split; raises InputError when there is none."""
-    shards = [load_shard(p) for p in sorted(Path(folder).glob("*.npz"))]
-    chosen = [s for s in shards if s.held_out == held_out]
-    if not chosen:
-        side, people = "held-out" if held_out else "training", len({s.group for s in shards})
-        raise InputError(
-            f"{folder}: no {side} people among its {people}; about one in seven is held out, so make shards of "
-            "ten people or more with portrait-anim prepare."
-        )
-    return chosen
-
-
 def expand(videos: list[Path]) -> list[Path]:
-    """Files as given, and every video below the folders given."""
+    """Return the files as given, and every video below the folders given. Raises InputError."""
     found: list[Path] = []
     for path in videos:
         if not path.exists():
@@ -129,7 +49,7 @@ def expand(videos: list[Path]) -> list[Path]:
 
 
 def read_groups(path: Path | None) -> dict[str, str]:
-    """{file stem: person} from a JSON-lines file with `id` and `group` in each line."""
+    """Return {file stem: person} of a JSON-lines file with `id` and `group` in each line. Raises InputError."""
     if path is None:
         return {}
     try:
@@ -191,7 +111,7 @@ def _stamp(file: Path) -> str:
 
 
 def _prepare_one(file: Path, out: Path, group: str, config: PrepareConfig) -> dict:
-    """One video; never raises for what is wrong with the video itself."""
+    """Make the shards of one video and report them; never raises for what is wrong with the video itself."""
     cv2.setNumThreads(1)
     report = {
         "video": str(file),
@@ -215,7 +135,7 @@ def _prepare_one(file: Path, out: Path, group: str, config: PrepareConfig) -> di
 
 
 def _segments(file: Path, group: str, config: PrepareConfig, rejected: dict[str, int]) -> Iterator[Shard]:
-    """Runs of frames with one face that moves without a jump, each as a shard."""
+    """Yield the runs of frames with one face that moves without a jump, each as a shard."""
     from ..landmarks.tracking import MediaPipeTracker
     from ..media.reading import FrameReader
 
@@ -270,17 +190,19 @@ def _make_shard(file: Path, group: str, frames: list, faces: list, refiner: Refi
     centre, side = head_square(np.median(landmarks, axis=0))
     # A clip that is already cut close to the head is taken whole: cutting closer would lose the hair.
     side = min(width, height) if side > 0.8 * min(width, height) else side
-    scale = CROP / side
+    size = CROP if side >= config.min_sharp else FIRST_SIZE
+    scale = size / side
     corner = np.clip(centre - side / 2, 0, np.maximum(np.array([width, height]) - side, 0))
     landmarks = landmarks * scale
     landmarks[..., :2] -= corner * scale
     to_jpeg = lambda image, quality: cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].ravel()
     images, mattes = [], []
     for n, frame in enumerate(frames):
-        crop = cut_square(frame, corner, side, CROP)
+        crop = cut_square(frame, corner, side, size)
         landmarks[n] = refiner(crop, landmarks[n])
         images.append(to_jpeg(crop[..., ::-1], config.jpeg_quality))
-        soft = cv2.resize(matte(crop), (MATTE, MATTE), interpolation=cv2.INTER_AREA)
+        # The matte is smooth, half the resolution holds it.
+        soft = cv2.resize(matte(crop), (size // 2, size // 2), interpolation=cv2.INTER_AREA)
         mattes.append(to_jpeg((soft * 255).round().astype(np.uint8), 90))
-    header = {"format": FORMAT, "video": file.name, "group": group, "scale": scale}
+    header = {"format": FORMAT, "video": file.name, "group": group, "scale": scale, "size": size}
     return Shard(header, images, mattes, landmarks.astype(np.float32))

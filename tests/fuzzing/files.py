@@ -151,7 +151,7 @@ def frames(path: Path) -> np.ndarray:
 @kind
 def shard(rng, media, folder):
     """Training shards with wrong arrays, or an array of pickled objects."""
-    from portrait_anim.training.prepare import load_shard
+    from portrait_anim.training.shards import load_shard
 
     header = {"format": 1, "group": "a", "video": "v"}
     arrays = {

@@ -1,42 +1,43 @@
 """The scripts that make weights files from others."""
 
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
-import pytest
 import torch
-from portrait_anim.networks.networks import Embedder, Generator, ModelConfig
-from reference import fill, wave
-from support import ROOT
 
-from portrait_anim.errors import UsageError
+from portrait_anim.networks import weights
+from portrait_anim.networks.critic import Discriminator
+from portrait_anim.networks.generator import Generator
+from portrait_anim.networks.source import SourceEncoder
 
-TINY = ModelConfig(widths=(8, 12, 16), embedding=10, middle=2, last=2, embedder_widths=(6, 8, 12), embedder_slope=0.0)
-
-
-def load_script(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+AVERAGE = Path(__file__).parents[2] / "scripts/average_weights.py"
 
 
 @torch.no_grad()
-def test_weights_are_averaged_value_by_value():
-    one, two, three = (Embedder(TINY) for _ in range(3))
+def test_weights_are_averaged_value_by_value(tiny_model):
+    spec = importlib.util.spec_from_file_location("average_weights", AVERAGE)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    one, two, three = (SourceEncoder(tiny_model) for _ in range(3))
     means = {k: (v + two.state_dict()[k] + three.state_dict()[k]) / 3 for k, v in one.state_dict().items()}
     assert any((means[k] - v).abs().max() > 1e-3 for k, v in one.state_dict().items())
-    load_script("average_weights").set_to_mean(one, [two, three])
+    script.set_to_mean(one, [two, three])
     assert all(torch.allclose(v, means[k], atol=1e-6) for k, v in one.state_dict().items())
 
 
-@torch.no_grad()
-def test_a_block_that_adds_nothing_can_be_taken_out():
-    script = load_script("make_shallower")
-    generator, e, x = fill(Generator(TINY)), wave(1, 10), wave(1, 13, 32, 32)
-    generator.middle[0].conv2.weight.zero_(), generator.middle[0].conv2.bias.zero_()
-    less = script.shallower(generator, middle=[1], last=[1, 0])
-    assert len(less.middle) == 1 and len(less.last) == 2
-    for made, expected in zip(less(x, less.projection(e)), generator(x, generator.projection(e))):
-        assert torch.allclose(made, expected, atol=1e-6)
-    with pytest.raises(UsageError, match="--last 2: there are 2 such blocks, counted from 0"):
-        script.shallower(generator, middle=[0], last=[2])
+def test_the_mean_of_two_files_is_a_weights_file(tiny_model, tmp_path):
+    info = {"name": "tiny", "training": "none", "licence": "none"}
+    for name in ("one", "two"):
+        networks = dict(generator=Generator(tiny_model), source=SourceEncoder(tiny_model))
+        weights.save(tmp_path / f"{name}.safetensors", tiny_model, info, **networks, critic=Discriminator(tiny_model))
+    command = [sys.executable, AVERAGE, "mean.safetensors", "one.safetensors", "two.safetensors"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two, mean = (weights.load(tmp_path / f"{n}.safetensors", critic=True) for n in ("one", "two", "mean"))
+    assert mean.info["training"].startswith("mean of 2 runs")
+    for part in ("source", "generator"):
+        first, second, made = (getattr(w, part).state_dict() for w in (one, two, mean))
+        assert all(torch.allclose(made[k], (first[k] + second[k]) / 2, atol=2e-3) for k in made)
+    assert torch.equal(mean.critic.linear.bias, one.critic.linear.bias)

@@ -1,12 +1,12 @@
 """The losses: where they look, and those of the paper."""
 
+import cv2
+import numpy as np
 import torch
-from reference import vgg
 
-from portrait_anim.training.episodes import EpisodeConfig
-from portrait_anim.training.losses import jittered
-from portrait_anim.training.prepare import load_shards
-from portrait_anim.training.train import TrainConfig, Trainer
+from portrait_anim.networks.generator import Painting
+from portrait_anim.training.conditioning import Composite
+from portrait_anim.training.losses import LossWeights, blurred, jittered, pixel_losses
 
 
 def test_perceptual_networks_meet_the_generators_strides_at_every_offset():
@@ -18,10 +18,17 @@ def test_perceptual_networks_meet_the_generators_strides_at_every_offset():
     assert torch.equal(jittered(7, image)[0], cuts[7][0])  # a resumed run sees the same
 
 
-def test_the_papers_perceptual_losses_join_when_their_networks_are_given(shards, tmp_path):
-    file = tmp_path / "vgg19.pth"
-    torch.save(vgg((2, 2, 4, 4, 1)).state_dict(), file)
-    config = TrainConfig(batch=1, vgg19=file, episodes=EpisodeConfig(crop=64, crops=1))
-    trainer = Trainer(load_shards(shards, held_out=False), config=config)
-    report = trainer.train_step(torch.utils.data.default_collate([trainer.episodes[0]]))
-    assert report["vgg19"] > 0 and "vggface" not in report
+def test_blur_is_that_of_opencv():
+    image = np.random.default_rng(0).random((64, 48)).astype(np.float32)
+    made = blurred(torch.from_numpy(image)[None, None], 6.0)[0, 0].numpy()
+    assert np.abs(made - cv2.GaussianBlur(image, (0, 0), 6.0)).max() < 1e-5
+
+
+def test_detail_that_a_small_clip_does_not_have_is_not_asked_for():
+    """A checkerboard of single pixels is grey at half the size."""
+    board = (torch.arange(32)[:, None] + torch.arange(32)) % 2 * 2.0 - 1
+    image, target = board.expand(2, 3, 32, 32), torch.zeros(2, 3, 32, 32)
+    painting = Painting(torch.ones(2, 1, 32, 32), torch.zeros(2, 2, 32, 32), target, torch.zeros(2, 1, 32, 32))
+    made, x = Composite(image, image, image), torch.zeros(2, 13, 32, 32)
+    l1 = [float(pixel_losses(made, painting, target, x, sharp, LossWeights())["warp"]) for sharp in (0, 1, 2)]
+    assert np.allclose(l1, [0, 1, 2], atol=1e-5)

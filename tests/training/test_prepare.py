@@ -1,14 +1,13 @@
-"""Shards: what is kept, what is not and why, and the split by person."""
+"""`prepare`: what is kept, at which size, what is not and why."""
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from support import run_tool
+from support import clip_frames, run_tool
 
-from portrait_anim.errors import InputError
-from portrait_anim.training.prepare import is_held_out, load_shard, load_shards
+from portrait_anim.portrait.portrait import head_square
+from portrait_anim.training.prepare import PrepareConfig, _make_shard
 
 
 def test_prepare_reports_what_it_kept_and_why_not(shards):
@@ -27,27 +26,12 @@ def test_prepare_goes_on_where_it_stopped(shards):
     assert {p: p.stat().st_mtime_ns for p in shards.glob("*.npz")} == stamps
 
 
-def test_a_shard_holds_upright_heads_with_their_landmarks(shards):
-    shard = load_shards(shards, held_out=True)[0]
-    assert shard.image(0).shape == (256, 256, 3)
-    points = shard.landmarks[:, :468, :2]
-    assert 90 < np.ptp(points[0, :, 1]) < 150  # about half of the crop's height
-    assert np.abs(points.mean((0, 1)) - 128).max() < 40
-    matte = shard.matte(0)
-    nose = shard.landmarks[0, 1, :2].astype(int)
-    assert matte[nose[1], nose[0]] > 0.95 and matte[:20, :20].mean() < 0.2
-
-
-def test_a_damaged_shard_is_refused(shards, tmp_path):
-    path = tmp_path / "x.npz"
-    path.write_bytes(next(shards.glob("*.npz")).read_bytes()[:5000])
-    with pytest.raises(InputError, match="x.npz: not a readable shard"):
-        load_shard(path)
-    with pytest.raises(InputError, match="no training people"):
-        load_shards(tmp_path / "nothing", held_out=False)
-
-
-def test_the_split_is_by_person_fixed_and_about_a_seventh():
-    held_out = [is_held_out(str(k)) for k in range(2000)]
-    assert 0.12 < np.mean(held_out) < 0.17
-    assert [k for k in range(40) if held_out[k]] == [3, 18, 19, 20, 27]  # changing it would spoil every comparison
+@pytest.mark.parametrize(("above", "size"), [(1.0, 256), (-1.0, 512)])
+def test_a_head_is_kept_at_the_size_that_the_video_resolves(driver, above, size):
+    frame = clip_frames()[0]
+    landmarks = driver.landmarks[0] * (frame.shape[1] / driver.size[0])
+    side = head_square(landmarks)[1]
+    side = min(frame.shape[:2]) if side > 0.8 * min(frame.shape[:2]) else side  # a clip close to the head is all of it
+    config = PrepareConfig(min_sharp=side + above)
+    shard = _make_shard(Path("x.mp4"), "x", [frame], [landmarks], lambda image, points: points, config)
+    assert shard.size == size and shard.image(0, size).shape == (size, size, 3)

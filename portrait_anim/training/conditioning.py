@@ -1,0 +1,219 @@
+"""The differentiable twin of `painting.conditioning` and `painting.compose`: the same picture, in torch on any device.
+
+The run-time form is made for one frame on a processor; this one for B episodes, each with V views that are warped to R
+boxes of a common size. The geometry is the run-time's own: `warp_numbers` asks the Warper. Of a view only those
+episodes are computed that use it, unless shapes must not change (on a GPU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import mesh
+from ..geometry.view import CROP
+from ..geometry.warp import IS_FACE, Box, Warper
+from ..networks.generator import Painting
+
+# The warp is computed a little beyond the crop, since its blurs reach so far; px. At run time it is the photo's region.
+AROUND: Box = (-24, -24, CROP + 24, CROP + 24)
+
+
+def warp_numbers(warper: Warper, target: np.ndarray, box: Box) -> dict[str, np.ndarray]:
+    """Return the warp to target landmarks in a box of the crop, to be stacked as `Warps` over episodes.
+
+    The warper covers AROUND; its views need no pictures. Sides and place of the box are multiples of 2 px.
+    """
+    warp = warper.warp(target)
+    rows, columns = warp.cells(box)
+    used = np.array(warp.used)
+    weights = np.where(used[:, None, None], warp.weights[:, rows, columns], 0)
+    return {
+        "ids": mesh.rasterise(warp.vertices, box).astype(np.int16),
+        "maps": warp.maps,
+        "shifts": warp.shifts[:, rows, columns].transpose(0, 3, 1, 2).copy(),
+        "weights": weights[:, None],
+        "face": warp.face[None, rows, columns].copy(),
+        "shown": warp.shown[None, rows, columns].copy(),
+        "table": warp.table,
+        "used": used,
+    }
+
+
+@dataclass
+class Warps:
+    """The geometry of R boxes of each of B episodes.
+
+    ids: (B, R, h, w) integers, the triangle of every pixel, -1 outside. maps: (B, R, V, F+1, 6). table: (B, R, F+1, 6).
+    On the grid of 2 px: shifts (B, R, V, 2, h/2, w/2), weights (B, R, V, 1, h/2, w/2), face and shown (B, R, 1, h/2,
+    w/2); see `geometry.warp.Warp`.
+    corners: (B, R, 2) numpy, x and y of the boxes in px. episodes: of each view the numbers of the episodes that use
+    it, None for all of them.
+    """
+
+    ids: Tensor
+    maps: Tensor
+    table: Tensor
+    shifts: Tensor
+    weights: Tensor
+    face: Tensor
+    shown: Tensor
+    corners: np.ndarray
+    episodes: list[Tensor | None]
+
+    @property
+    def side(self) -> int:
+        """The side of the boxes, px."""
+        return self.ids.shape[-1]
+
+
+@dataclass
+class Seen:
+    """What the generator sees of N = B R boxes, the twin of `painting.conditioning.Condition`.
+
+    x: (N, 13, h, w). flows, weights: of each view, (b, R, 2, h, w) px and (b, R, 1, h, w) for the b episodes that use
+    it, None if there are none. face, shown: (N, 1, h, w).
+    """
+
+    x: Tensor
+    flows: list[Tensor | None]
+    weights: list[Tensor | None]
+    face: Tensor
+    shown: Tensor
+    warps: Warps
+
+
+def condition(warps: Warps, views: Tensor, plate: Tensor, drawing: Tensor) -> Seen:
+    """Return what the generator sees.
+
+    views: (B, V, 4, 512, 512), colours in -1..1 and mattes in 0..1. plate, drawing: (N, 3, h, w) in -1..1, cut to the
+    boxes.
+    """
+    ids = torch.where(warps.ids < 0, len(IS_FACE) - 1, warps.ids.long())
+    enlarged = lambda a: F.interpolate(a.flatten(0, 1), scale_factor=2, mode="bilinear", align_corners=False)
+    places = _places(warps)
+    is_face = torch.from_numpy(IS_FACE).to(ids.device)[ids][:, :, None]
+    flows, weights = [], []
+    for view, episodes in enumerate(warps.episodes):
+        if episodes is not None and not len(episodes):
+            flows.append(None)
+            weights.append(None)
+            continue
+        some = (lambda a, n=view: a[:, :, n]) if episodes is None else (lambda a, n=view, e=episodes: a[e][:, :, n])
+        of = lambda a, e=episodes: a if e is None else a[e]
+        shifts = some(warps.shifts)
+        shape = shifts.shape[:2]
+        weights.append(enlarged(some(warps.weights)).unflatten(0, shape))
+        shell = of(places) + enlarged(shifts).unflatten(0, shape)
+        flows.append(torch.where(of(is_face), _mapped(of(ids), some(warps.maps), of(places)), shell))
+    seen = Seen(torch.empty(0), flows, weights, enlarged(warps.face), enlarged(warps.shown), warps)
+    colours, matte = _moved(views, seen)
+    count = len(ids.flatten(0, 1))
+    table = _looked_up(warps.table.flatten(0, 1), ids.flatten(0, 1).flatten(1)).transpose(1, 2)
+    maps = table.reshape(count, -1, *ids.shape[2:])
+    seen.x = torch.cat([plate + matte * (colours - plate), drawing, maps, matte], 1)
+    seen.x = seen.x.contiguous(memory_format=torch.channels_last)
+    return seen
+
+
+def _moved(views: Tensor, seen: Seen, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the views' colours (N, 3, h, w) and the matte (N, 1, h, w), moved by the flows and blended."""
+    colours, matte = carry(views, seen, residual=residual).split([3, 1], 1)
+    matte = matte * seen.shown
+    return colours, matte + seen.face * (1 - matte)
+
+
+def carry(images: Tensor, seen: Seen, change: Callable[[Tensor], Tensor] = lambda a: a, residual: Tensor | None = None):
+    """Move images (B, V, C, S, S), of any S, by the flows and blend them: (N, C, h, w).
+
+    change is done to flows and weights before. residual: (N, 2, h, w) px, is added to the flows.
+    """
+    total = None
+    for view, (flow, weight, episodes) in enumerate(zip(seen.flows, seen.weights, seen.warps.episodes)):
+        if flow is None:
+            continue
+        if residual is not None:
+            added = residual.unflatten(0, (-1, flow.shape[1]))
+            flow = flow + (added if episodes is None else added[episodes])
+        image = images[:, view] if episodes is None else images[episodes, view]
+        moved = change(weight) * _looked_at(image.float(), change(flow))
+        if total is None:
+            total = moved  # the canvas is used by all
+        else:
+            total = total + moved if episodes is None else total.index_add(0, episodes, moved)
+    return total.flatten(0, 1)
+
+
+def carried(features: list[Tensor], seen: Seen, fold: int = 4) -> list[Tensor]:
+    """Move the views' features by the warp, at each level: [(N, C, h/4, w/4), ...].
+
+    features: of each level (B, V, C, s, s) for the whole crop, the first with a cell for every `fold` px.
+    """
+    levels = []
+    for level, of_views in enumerate(features):
+        pool = lambda a, k=fold << level: F.avg_pool2d(a.flatten(0, 1), k).unflatten(0, a.shape[:2])
+        moved = carry(of_views, seen, pool)
+        levels.append(moved.to(of_views.dtype, memory_format=torch.channels_last))
+    return levels
+
+
+def cut(images: Tensor, warps: Warps) -> Tensor:
+    """Cut the boxes out of images (B, C, S, S) of the whole crop: (N, C, s, s), where s is the boxes' side in cells."""
+    cells = CROP // images.shape[-1]
+    side, boxes = warps.side // cells, warps.corners.shape[1]
+    if warps.side == CROP:
+        return images.repeat_interleave(boxes, 0)
+    corners = warps.corners.reshape(-1, 2) // cells
+    return torch.stack([images[n // boxes, :, y : y + side, x : x + side] for n, (x, y) in enumerate(corners)])
+
+
+@dataclass
+class Composite:
+    """image: the picture. refined: the warp with the painting's flow and matte. painted: the same with its colour.
+
+    All are (N, 3, h, w) in about -1..1.
+    """
+
+    image: Tensor
+    refined: Tensor
+    painted: Tensor
+
+
+def compose(seen: Seen, views: Tensor, plate: Tensor, painting: Painting) -> Composite:
+    """Make the picture of a painting; `painting.compose.paint_box` says how. views, plate: as of `condition`."""
+    colours, matte = _moved(views, seen, painting.flow)
+    refined = plate + (matte + painting.matte).clamp(0, 1) * (colours - plate)
+    return Composite(refined + (1 - painting.mask) * painting.colour, refined, refined + painting.colour)
+
+
+def _places(warps: Warps) -> Tensor:
+    """Return the px of the crop of every pixel of the boxes, (B, R, 2, h, w) x and y."""
+    steps = torch.arange(warps.side, device=warps.ids.device) + 0.5
+    grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"))
+    return torch.from_numpy(warps.corners).to(grid)[..., None, None] + grid
+
+
+def _mapped(ids: Tensor, maps: Tensor, places: Tensor) -> Tensor:
+    """Return where the affine maps (b, R, F+1, 6) of their triangles bring the pixels, (b, R, 2, h, w)."""
+    m = _looked_up(maps.flatten(0, 1), ids.flatten(0, 1).flatten(1)).view(*ids.shape, 6)
+    x, y = places.unbind(2)
+    return torch.stack([m[..., 0] * x + m[..., 1] * y + m[..., 4], m[..., 2] * x + m[..., 3] * y + m[..., 5]], 2)
+
+
+def _looked_up(table: Tensor, ids: Tensor) -> Tensor:
+    """Return the rows of table (N, F+1, 6) for ids (N, P): (N, P, 6)."""
+    first = torch.arange(len(table), device=ids.device)[:, None] * table.shape[1]
+    return table.flatten(0, 1).index_select(0, (ids + first).flatten()).view(*ids.shape, -1)
+
+
+def _looked_at(image: Tensor, flow: Tensor) -> Tensor:
+    """Return image (b, C, S, S), of any S, at flow (b, R, 2, h, w) px of the crop: (b, R, C, h, w)."""
+    boxes, height, width = flow.shape[1], *flow.shape[3:]
+    grid = flow.permute(0, 1, 3, 4, 2).reshape(len(flow), boxes * height, width, 2) * (2 / CROP) - 1
+    moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return moved.unflatten(2, (boxes, height)).transpose(1, 2)

@@ -1,0 +1,203 @@
+"""The state of a training run and one step of it: E or the source encoder, G and D (arXiv 1905.08233, section 3.2)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..networks.config import PAPER, ModelConfig
+from ..networks.critic import Discriminator
+from ..networks.embedder import Embedder
+from ..networks.generator import Generator
+from ..networks.paper import PaperGenerator
+from ..networks.perceptual import FaceNet, ImageNetFeatures, VGGFeatures, perceptual_distance
+from ..networks.source import SourceEncoder
+from ..networks.weights import parts_of
+from ..painting.painter import multiplies_in_bf16
+from . import losses
+from .batches import Batch, make_batch
+from .episodes import EpisodeConfig, Episodes
+from .frames import FrameStore
+from .losses import LossWeights, half
+from .shards import Shard
+from .steps import Made, embed, encode, paint, paint_paper
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a run trains. The defaults are for a GPU; `for_cpu` gives those for a processor."""
+
+    batch: int = 8  # episodes a step and process; each has EpisodeConfig.targets boxes
+    margin: int = 0  # px along the boxes' border that no loss looks at
+    learning_rate: float = 3e-4
+    critic_rate: float = 4e-4
+    warm_up: int = 200  # steps of rising learning rate
+    steps: int | None = None  # in all: the learning rate falls to 0 by then, as a cosine; None: it stays, no end
+    ema: float = 0.999
+    clip_norm: float = 10.0
+    adversarial_after: int = 4000  # steps of phase 1
+    critic_every: int = 1  # phase 2 asks D, and trains it, on every n-th step only
+    source_every: int = 1  # the source encoder learns on every n-th step only; on the others it costs a third
+    look_every: int = 1  # the ImageNet losses on every n-th step only
+    local_side: int = 192  # px: side of the squares around mouth and eyes that perceptual losses look at
+    vgg19: Path | None = None  # files of the paper's perceptual networks, which nobody may ship
+    vggface: Path | None = None
+    seed: int = 0
+    bf16: bool = True
+    weights: LossWeights = field(default_factory=LossWeights)
+    episodes: EpisodeConfig = field(default_factory=EpisodeConfig)
+
+    @classmethod
+    def for_cpu(cls, **changes) -> TrainConfig:
+        """Return steps of eight boxes, where what costs most is done less often; bf16 where the processor has it."""
+        own = dict(batch=2, margin=16, critic_every=3, source_every=3, look_every=2, local_side=128)
+        return cls(**own | dict(bf16=multiplies_in_bf16(), episodes=EpisodeConfig.for_cpu()) | changes)
+
+
+class Trainer:
+    """State of one run: networks, optimisers, EMA and the counters that make resuming exact."""
+
+    def __init__(
+        self,
+        shards: list[Shard],
+        model: ModelConfig = ModelConfig(),
+        config: TrainConfig = TrainConfig(),
+        device: torch.device = torch.device("cpu"),
+    ):
+        torch.manual_seed(config.seed)
+        self.model, self.config, self.device = model, config, device
+        self.is_paper = model.kind == PAPER
+        self.episodes = Episodes(shards, config.seed, config.batch, config.episodes)
+        self.shards, self.store = shards, FrameStore(shards, device)
+        ready = lambda network: network.to(device, memory_format=torch.channels_last)
+        self.generator = ready(PaperGenerator(model) if self.is_paper else Generator(model))
+        self.encoder = ready(Embedder(model) if self.is_paper else SourceEncoder(model))
+        self.critic = ready(Discriminator(model, n_videos=len(self.episodes.groups)))
+        self.painters = [*self.generator.parameters(), *self.encoder.parameters()]
+        self.optimiser = torch.optim.Adam(self.painters, config.learning_rate, (0.9, 0.99), fused=True)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), config.critic_rate, (0.0, 0.99), fused=True)
+        self.average = [p.detach().clone() for p in self.painters]
+        dtype = torch.bfloat16 if config.bf16 else torch.float32
+        self.faces, self.looks = (network.to(device, dtype) for network in (FaceNet(), ImageNetFeatures()))
+        files = {"vgg19": config.vgg19, "vggface": config.vggface}
+        self.vgg = {n: VGGFeatures(file, n == "vggface").to(device, dtype) for n, file in files.items() if file}
+        self.step, self.seconds = 0, 0.0
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+    # ---------------------------------------------------------------- one step
+
+    def batch_of(self, episodes: dict[str, Tensor]) -> Batch:
+        """Return collated episodes with their pictures, on the device."""
+        numbers = (episodes[name].numpy() for name in ("photos", "targets"))
+        pictures = self.store.fetch(episodes["shard"].tolist(), *numbers)
+        return make_batch(episodes, pictures, self.device, self.episodes.sharp)
+
+    def train_step(self, episodes: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Make one update of G and the encoder, and in phase 2 of D. Returns the loss terms, on the device."""
+        config, shares = self.config, self.config.weights
+        share = self._rate_share()
+        for group, rate in ((self.optimiser, config.learning_rate), (self.critic_optimiser, config.critic_rate)):
+            group.param_groups[0]["lr"] = rate * share
+        batch = self.batch_of(episodes)
+        made, e = self._forward(batch, self.step % config.source_every == 0)
+        sharp = batch.sharp * batch.boxes
+        terms = self._terms(made, sharp)
+        # Small clips, enlarged, look as no real frame does: D is shown sharp ones, if there are any.
+        rows = slice(0, sharp or None)
+        real, image, drawing, centres = (a[rows] for a in (made.target, made.image, made.drawing, made.centres))
+        person = batch.person.repeat_interleave(batch.boxes)[rows]
+        adversarial = self.step >= config.adversarial_after and self.step % config.critic_every == 0
+        if adversarial:
+            with self.autocast():
+                terms |= losses.generator_adversarial(
+                    self.critic, image, real, drawing, person, shares, config.critic_every, centres
+                )
+            terms["match"] = shares.match * (e - self.critic.videos(batch.person).detach()).abs().mean()
+        self._update(self.optimiser, self.painters, sum(terms.values()))
+        if adversarial:
+            with self.autocast():
+                loss = losses.critic_loss(self.critic, image, real, drawing, person, centres)
+            loss = loss + shares.match * (e.detach() - self.critic.videos(batch.person)).abs().mean()
+            self._update(self.critic_optimiser, list(self.critic.parameters()), loss)
+            terms["critic"] = loss
+        self.step += 1
+        keep = min(self.config.ema, self.step / (10 + self.step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.painters], 1 - keep)
+        with torch.no_grad():
+            if made.x is not None:
+                terms["l1 warp"] = (made.x[:, :3] - made.target).abs().mean()
+            terms["l1"] = (made.image - made.target).abs().mean()
+        return {name: value.detach() for name, value in terms.items()}
+
+    def _forward(self, batch: Batch, encoder_learns: bool = True) -> tuple[Made, Tensor]:
+        """Return what is painted of a batch, and e (B, n)."""
+        if self.is_paper:
+            with self.autocast():
+                e = embed(self.encoder, batch)
+                psi = self.generator.projection(e)
+            return paint_paper(self.generator, batch, psi.repeat_interleave(batch.boxes, 0), self.autocast), e
+        with torch.set_grad_enabled(encoder_learns), self.autocast():
+            features, e = encode(self.encoder, batch)
+        psi = self.generator.projection(e).repeat_interleave(batch.boxes, 0)
+        return paint(self.generator, batch, features, psi, self.config.margin, self.autocast), e
+
+    def _terms(self, made: Made, sharp: int) -> dict[str, Tensor]:
+        """Return the weighted losses that need no D."""
+        config, shares = self.config, self.config.weights
+        looks = self.looks if self.step % config.look_every == 0 else None
+        if self.is_paper:
+            terms = {"image": shares.image * (made.image - made.target).abs().mean()}
+            image, target = losses.jittered(self.step, made.image, made.target)
+        else:
+            terms = losses.pixel_losses(made.composite, made.painting, made.target, made.x, sharp, shares)
+            image, target = losses.jittered(self.step, half(made.image), half(made.target))
+        with self.autocast():
+            terms["face"] = shares.face * perceptual_distance(self.faces, image, target)
+            if looks is not None:
+                terms["look"] = shares.look * perceptual_distance(looks, image, target)
+            for name, net in self.vgg.items():
+                terms[name] = getattr(shares, name) * perceptual_distance(net, image, target, relative=False)
+            if not self.is_paper:
+                side = min(config.local_side, *made.image.shape[2:])
+                terms |= losses.local_losses(
+                    self.step, made.image, made.target, made.centres, sharp, side, self.faces, looks, shares
+                )
+        return terms
+
+    def _rate_share(self) -> float:
+        """Return the share of the learning rates at this step."""
+        rise = min(1.0, (self.step + 1) / self.config.warm_up)
+        steps = self.config.steps
+        return rise if steps is None else rise * (1 + math.cos(math.pi * min(1.0, self.step / steps))) / 2
+
+    def autocast(self):
+        """Within it networks compute in bf16, if the run does."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bf16)
+
+    def _update(self, optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        learning = [p for p in parameters if p.grad is not None]  # the same in all processes
+        if self.world > 1:  # the mean gradient of all of them, in one message
+            flat = torch.cat([p.grad.reshape(-1) for p in learning])
+            dist.all_reduce(flat)
+            for p, grad in zip(learning, flat.div_(self.world).split([p.numel() for p in learning])):
+                p.grad.copy_(grad.view_as(p))
+        nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        optimiser.step()
+
+    # ---------------------------------------------------------------- what ships
+
+    @torch.no_grad()
+    def averaged(self) -> dict[str, nn.Module]:
+        """Return copies of the networks with the averaged weights, on the CPU, by the names of a weights file."""
+        encoder, generator = networks = [copy.deepcopy(network) for network in (self.encoder, self.generator)]
+        for p, mean in zip([*generator.parameters(), *encoder.parameters()], self.average):
+            p.copy_(mean)
+        return {name: network.cpu().eval() for name, network in zip(parts_of(self.model), networks)}
