@@ -37,7 +37,7 @@ class Rendering:
         self.warnings: list[str] = []
         options, track = request.options, driver.track
         retargeted = Retargeter(track, self._portrait.views[0].landmarks, options)
-        self._renderer = Renderer.of(self._portrait, person.generator(), painted_box(retargeted))
+        self._renderer = Renderer.of(self._portrait, person.generator(), painted_box(retargeted, self._portrait.views[0]))
         still = self._portrait.views[0].landmarks if driver.still else None
         timing = (options.speed, options.pingpong, options.loop, still)
         self._targets: Sequence = Timeline(retargeted, float(track.fps), track.cuts, *timing)

@@ -96,10 +96,13 @@ class Retargeter:
         """Return the portrait's canonical shape (478, 3) with the driver's expression of frame t."""
         return self._expression(self._shapes[t].astype(np.float64), self._lips[t], self._lids[t])
 
-    def extent(self, margin: float) -> tuple[float, float, float, float]:
-        """Return the box (x0, y0, x1, y1), px, that holds the face's oval times `margin` in all frames."""
-        oval = self._own[OVAL]
-        oval = oval.mean(0) + (oval - oval.mean(0)) * margin
+    def extent(self, margin: float, below: float) -> tuple[float, float, float, float]:
+        """Return the box (x0, y0, x1, y1) px that holds the face's enlarged oval in every frame.
+
+        margin: by how much the oval is enlarged to the sides and upwards. below: the same, downwards.
+        """
+        middle, oval = self._own[OVAL].mean(0), self._own[OVAL] - self._own[OVAL].mean(0)
+        oval = middle + oval * np.where(np.arange(3) == 1, np.where(oval[:, 1:2] > 0, below, margin), margin)
         low, high = np.full(2, np.inf), np.full(2, -np.inf)
         for scale, rotation, shift in zip(self._scale, self._rotation, self._shift):
             points = (scale * oval @ rotation.T + shift)[:, :2]

@@ -38,8 +38,9 @@ def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarr
     plate: (512, 512, 3) uint8, the background behind the person. target: landmarks (478, 3), px of the crop.
     """
     ids = mesh.rasterise(warp.vertices, box)
-    flows = [warp.flow(n, ids, box) if used else None for n, used in enumerate(warp.used)]
     weights = [warp.enlarged(weight, box) for weight in warp.weights]
+    used = [used and weight.max() > 0 for used, weight in zip(warp.used, weights)]
+    flows = [warp.flow(n, ids, box) if here else None for n, here in enumerate(used)]
     face, shown = warp.enlarged(warp.face, box), warp.enlarged(warp.shown, box)
     moved = moved_views(views, flows, weights, shown)
     x = np.empty((*moved.shape[:2], N_CHANNELS), np.float32)
@@ -55,7 +56,9 @@ def moved_views(
     moved = np.zeros((*weights[0].shape, 4), np.float32)
     for view, flow, weight in zip(views, flows, weights):
         if flow is not None:
-            kernels.add_view(sample(view.rgba, flow), weight, moved)
+            x, y, width, height = cv2.boundingRect((weight > 0).astype(np.uint8))  # a small part, of all but the canvas
+            pixels = sample(view.rgba, np.ascontiguousarray(flow[y : y + height, x : x + width]))
+            kernels.add_view(pixels, weight, (y, x), moved)
     moved[..., 3] *= shown
     return moved
 

@@ -14,18 +14,20 @@ ONE = np.float32(1)  # an integer and a float32 are computed in float64, which t
 
 
 @compiled
-def add_view(pixels, weight, moved):
-    """Add a view's share of the picture: pixels (h, w, 4) uint8 by weight (h, w) float32 to moved (h, w, 4) float32.
+def add_view(pixels, weight, first, moved):
+    """Add a view's share of the picture: pixels (p, q, 4) uint8 by weight (h, w) float32 to moved (h, w, 4) float32.
 
-    moved has colours in 0..255 and the matte in 0..1.
+    first: row and column in the larger arrays at which the pixels begin. moved has colours in 0..255 and the matte in
+    0..1.
     """
-    for i in range(moved.shape[0]):
-        for j in range(moved.shape[1]):
+    for p in range(pixels.shape[0]):
+        for q in range(pixels.shape[1]):
+            i, j = first[0] + p, first[1] + q
             share = weight[i, j]
             if share != 0:
                 for k in range(3):
-                    moved[i, j, k] += share * np.float32(pixels[i, j, k])
-                moved[i, j, 3] += share * np.float32(1 / 255) * np.float32(pixels[i, j, 3])
+                    moved[i, j, k] += share * np.float32(pixels[p, q, k])
+                moved[i, j, 3] += share * np.float32(1 / 255) * np.float32(pixels[p, q, 3])
 
 
 @compiled
@@ -257,10 +259,10 @@ def finish(picture, face, shown, grid, hold, plate, packed, packed_grid, packed_
                 for k in range(8):
                     here[k] = strip[j, k] + b * (strip[j + 1, k] - strip[j, k])
             j, b = grid.columns[q], grid.column_parts[q]
-            shown = line[j, 1] + b * (line[j + 1, 1] - line[j, 1])
-            if picture[p, q, 3] < 255 or shown < 1 or (painted_here and here[7] < 0):
+            share = line[j, 1] + b * (line[j + 1, 1] - line[j, 1])
+            if picture[p, q, 3] < 255 or share < 1 or (painted_here and here[7] < 0):
                 behind = ONE - (line[j, 0] + b * (line[j + 1, 0] - line[j, 0]))
-                behind *= ONE - shown * np.float32(picture[p, q, 3]) * np.float32(1 / 255)
+                behind *= ONE - share * np.float32(picture[p, q, 3]) * np.float32(1 / 255)
                 if painted_here:
                     behind = min(max(behind - here[7], np.float32(0)), ONE)
                 red += behind * (np.float32(plate[p, q, 0]) - red)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..geometry.view import CROP, View
+from ..geometry.mesh import OVAL
+from ..geometry.view import CROP, View, sample
 from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
 from .conditioning import Condition, condition
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from ..portrait.portrait import Portrait
     from .painter import ConditionedGenerator
 
-PAINT_MARGIN = 1.7  # size of the painted box over the face's oval: the head with its hair
+_MARGINS = np.arange(1.4, 1.81, 0.1)  # sizes that a head with its hair may have, over that of the face's oval
+_BELOW = 1.45  # the same downwards, where the neck is
 _STRIDE = 32  # px: the networks take boxes whose sides and place are multiples of it
 
 
@@ -93,15 +95,27 @@ class Renderer:
         return compose_frame(self._portrait, square.warp, square.painted, self._box)
 
 
-def painted_box(targets: Retargeter) -> Box:
-    """Return the part of the crop that the networks paint: the head with the hair around it.
+def painted_box(targets: Retargeter, canvas: View) -> Box:
+    """Return the part of the crop that the networks paint: the head with its hair, wherever it is in the targets.
 
     The rest the warp does right. There is one box for all frames, on the grid of the networks' strides, because what
-    they paint must not depend on where the head is.
+    they paint depends a little on how far away the box's border is. canvas: the view whose head it is.
     """
-    low, high = np.split(np.clip(targets.extent(PAINT_MARGIN), 0, CROP), 2)
+    low, high = np.split(np.clip(targets.extent(_head_size(canvas), _BELOW), 0, CROP), 2)
     snap = lambda values, to: (to(values / _STRIDE) * _STRIDE).astype(int).tolist()
     return (*snap(low, np.floor), *snap(high, np.ceil))
+
+
+def _head_size(view: View) -> float:
+    """Return how large the head with its hair is, over the size of the face's oval: about 1.5 to 1.9."""
+    oval = view.landmarks[OVAL, :2]
+    above = oval[oval[:, 1] < oval[:, 1].mean()]  # what is below are neck and shoulders
+    reach = 1.4
+    for margin in _MARGINS:
+        at = oval.mean(0) + (above - oval.mean(0)) * margin
+        if sample(view.matte, at[None].astype(np.float32)).mean() > 0.3:
+            reach = margin
+    return reach + 0.1
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

@@ -107,15 +107,16 @@ class TrainingPairs:
         """
         view, plate, pose = self.views[0], self._plates[0], repose(self.views[0].landmarks, rng)
         square = self._renderer.square(pose)
-        image, residual = np.zeros(view.image.shape, np.float32), square.painted[..., 7:9]
+        painted = square.painted[1:-1, 1:-1]
+        image, residual = np.zeros(view.image.shape, np.float32), painted[..., 8:10]
         for other, flow, weight in zip(self._both, square.seen.flows, square.seen.weights):
             if flow is not None:  # Lanczos: G shall undo the warp, not a blur that no photo has
                 at = flow + residual - np.float32(0.5)
                 moved = cv2.remap(other.image, at, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
                 image += weight[..., None] * moved
-        matte = np.clip(square.seen.x[..., 12] + square.painted[..., 6], 0, 1)
-        image = over(image, matte, plate.astype(np.float32)) / 127.5 - 1 + square.painted[..., 3:6]
-        posed = View(to_uint8(image), pose, matte)
+        matte = np.clip(square.seen.x[..., 12] + painted[..., 7], 0, 1)
+        image = over(image, matte, plate.astype(np.float32)) + painted[..., 3:6]
+        posed = View(np.rint(np.clip(image, 0, 255)).astype(np.uint8), pose, matte)
         return ([posed], plate, view) if rng.random() < 0.5 else ([view], plate, posed)
 
 
