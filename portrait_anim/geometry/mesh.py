@@ -220,16 +220,20 @@ def seen(vertices: np.ndarray, ids: np.ndarray, step: float) -> np.ndarray:
     return np.where((LABELS >= RING) & (value > 0), value * np.clip(visible, 0, 1), value)
 
 
-def rasterise(vertices: np.ndarray, frame: tuple[int, int, int, int], step: float = 1) -> np.ndarray:
+def rasterise(
+    vertices: np.ndarray, frame: tuple[int, int, int, int], step: float = 1, face_only: bool = False
+) -> np.ndarray:
     """Return the triangle that is seen at every cell of a frame, int32 (H, W), -1 where there is none.
 
-    vertices: (658, 3) px. frame: x0, y0, x1, y1 px. step: px per cell. It is the painter's algorithm, far to near and
-    the shell before the face. A triangle is seen where a cell's centre lies in it: what `triangle_maps` says of a
-    sliver that is seen from half a pixel beside it may be anywhere in the photo.
+    vertices: (658, 3) px. frame: x0, y0, x1, y1 px. step: px per cell. face_only: leave the shell out. It is the
+    painter's algorithm, far to near and the shell before the face. A triangle is seen where a cell's centre lies in it:
+    what `triangle_maps` says of a sliver that is seen from half a pixel beside it may be anywhere in the photo.
     """
     x0, y0, x1, y1 = frame
     ids = np.full((round((y1 - y0) / step), round((x1 - x0) / step)), -1, np.int32)
     order = np.argsort(-(vertices[:, 2][TRIANGLES].mean(1) + _LAYER))
+    if face_only:
+        order = order[LABELS[order] < RING]
     corners = ((vertices[:, :2] - (x0, y0)) / step - 0.5)[TRIANGLES]
     kernels.rasterise(corners, order, ids)
     return ids

@@ -43,9 +43,11 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
     warp would shine through. Colours are in 0..255 here.
     """
     height, width = seen.face.shape
-    out = np.zeros((height + 2, width + 2, N_PAINTED), np.float32)
+    out = np.empty((height + 2, width + 2, N_PAINTED), np.float32)
+    out[[0, -1]], out[:, [0, -1]] = 0, 0
     if painting is None:
         out[1:-1, 1:-1, :3] = (seen.x[..., :3] + 1) * 127.5
+        out[1:-1, 1:-1, 3:] = 0
         return out
     share = window(seen.box)
     flows = [None if flow is None else flow.copy() for flow in seen.flows]
@@ -86,7 +88,7 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
     painted_box = (y0, x0, y1, x1)
     in_region = warp.vertices[:, :3] / scale
     in_region[:, :2] += origin
-    ids = mesh.rasterise(in_region, everywhere)
+    ids = mesh.rasterise(in_region, everywhere, face_only=True)
 
     def fetch(view: int, part: Box) -> np.ndarray:
         """Return the pixels of a view's photo moved to where part of the region is, (h, w, 4)."""
