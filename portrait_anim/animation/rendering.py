@@ -36,9 +36,10 @@ class Rendering:
         self._portrait: Portrait = person.portraits[0]
         self.warnings: list[str] = []
         options, track = request.options, driver.track
-        retargeted = Retargeter(track, self._portrait.views[0].landmarks, options)
-        self._renderer = Renderer.of(self._portrait, person.generator(), painted_box(retargeted, self._portrait.views[0]))
-        still = self._portrait.views[0].landmarks if driver.still else None
+        canvas = self._portrait.views[0]
+        retargeted = Retargeter(track, canvas.landmarks, options)
+        self._renderer = Renderer.of(self._portrait, person.generator(), painted_box(retargeted, canvas))
+        still = canvas.landmarks if driver.still else None
         timing = (options.speed, options.pingpong, options.loop, still)
         self._targets: Sequence = Timeline(retargeted, float(track.fps), track.cuts, *timing)
         self._numbers: Sequence[int] = range(len(self._targets))  # the driver's frame of each, as far as it is shown

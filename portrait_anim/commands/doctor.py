@@ -152,7 +152,9 @@ def _speed(animator: Animator) -> tuple[bool, str]:
     portrait = Portrait(photo, landmarks[0].astype(np.float64))
     targets = Retargeter(track, portrait.views[0].landmarks)
     generator = Person.of([portrait], animator.painter).generator()
-    frames = rendered(Renderer.of(portrait, generator, painted_box(targets, portrait.views[0])), targets, animator.threads)
+    frames = rendered(
+        Renderer.of(portrait, generator, painted_box(targets, portrait.views[0])), targets, animator.threads
+    )
     for _ in range(2):  # the first ones are slow
         next(frames)
     begin, count = time.perf_counter(), 0

@@ -4,6 +4,7 @@ The flow of the face is exact, because each triangle of the mesh has an affine m
 resolution. The shell of rings around the face moves smoothly, so its displacement is kept on a coarse grid.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -207,8 +208,8 @@ class Warper:
         at[..., 1] += rows[:, None] + np.float32(y0 / STEP)
         inner, outer = self._faces[n]
         here = cv2.dilate(face, np.ones((_RIM, _RIM), np.uint8))
-        near = cv2.remap(inner, at, None, cv2.INTER_LINEAR, borderValue=0) * (1 - face)
-        far = cv2.remap(outer, at, None, cv2.INTER_LINEAR, borderValue=0) * (1 - here)
+        near = _looked_up(inner, at) * (1 - face)
+        far = _looked_up(outer, at) * (1 - here)
         is_far = np.take(_IS_OUTER, ids, mode="wrap")
         return np.where(is_far, 0, near).astype(np.float32), np.where(is_far, far, 0).astype(np.float32)
 
@@ -235,11 +236,16 @@ def _inner_and_outer_face(view: View) -> tuple[np.ndarray, np.ndarray]:
     """
     face = np.take(IS_FACE, mesh.rasterise(view.mesh.vertices, WHOLE, STEP), mode="wrap").astype(np.float32)
     rim = np.ones((_RIM, _RIM), np.uint8)
-    return cv2.erode(face, rim, borderValue=0), cv2.dilate(face, rim)
+    return 1 - cv2.dilate(1 - face, rim), cv2.dilate(face, rim)
 
 
-def _grown(rect: tuple[int, int, int, int], margin: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Rows and columns (begin, begin, end, end) of a rectangle (x, y, width, height) and a margin around it."""
+def _looked_up(image: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return image (H, W) at places (h, w, 2), in cells whose centres are whole numbers; 0 beyond its border."""
+    return cv2.remap(image, at.astype(np.float32), np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _grown(rect: Sequence[int], margin: int, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Return rows and columns (begin, begin, end, end) of a rectangle (x, y, width, height) and a margin around it."""
     x, y, width, height = rect
     return max(y - margin, 0), max(x - margin, 0), min(y + height + margin, shape[0]), min(x + width + margin, shape[1])
 

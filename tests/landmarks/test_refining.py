@@ -25,7 +25,7 @@ def seen(tracker: MediaPipeTracker, image: np.ndarray) -> np.ndarray:
 
 def head(path) -> np.ndarray:
     """The 256 px crop around a photo's head."""
-    return portrait_of(path).views[0].image
+    return cv2.resize(portrait_of(path).views[0].image, (256, 256), interpolation=cv2.INTER_AREA)
 
 
 @pytest.mark.parametrize("path", [ASTRONAUT, MONA_LISA], ids=["photo", "painting"])
