@@ -229,10 +229,9 @@ def strength(added, shading, much):
 def finish(picture, face, shown, grid, hold, plate, packed, packed_grid, packed_box, first, frame):
     """The person over the plate, the painting on it, all held to the frame as it was where the region ends.
 
-    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face, shown: (H, W) float32 of
-    the warp, enlarged by grid. packed: of
-    `paint`, enlarged by packed_grid over the rows and columns packed_box (begin, begin, end, end) of the picture. first:
-    row and column of the picture in frame. frame: (.., .., 3) uint8, the whole photo.
+    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face, shown: (H, W) float32 of the warp, enlarged
+    by grid. packed: of `paint`, enlarged by packed_grid over the rows and columns packed_box (begin, begin, end, end)
+    of the picture. first: row and column of the picture in frame. frame: (.., .., 3) uint8, the whole photo.
     """
     line, strip = np.empty((face.shape[1], 2), np.float32), np.empty((packed.shape[1], 8), np.float32)
     here = np.zeros(8, np.float32)

@@ -12,7 +12,7 @@ from ..geometry.mesh import HeadMesh, openness
 from ..geometry.view import View, light_gain, relight
 from ..geometry.warp import over
 from ..painting.painter import Painter
-from ..painting.renderer import Renderer, to_uint8
+from ..painting.renderer import Renderer
 from ..portrait import layers
 from .augmentation import Augmentation, AugmentationConfig
 from .episodes import EpisodeConfig, describe
