@@ -31,7 +31,7 @@ from ..landmarks.following import MotionTrack
 from .options import MotionOptions
 
 # Limits for `soft_limit`.
-MAX_SHIFT = 0.35  # face heights that the head may leave its place, on a body that stays
+MAX_SHIFT = 0.22  # face heights that the head may leave its place, on a body that stays
 MAX_ZOOM = 1.1  # factor by which the head may become larger or smaller
 MAX_OFFSET = 0.16  # face heights that an expression may move a landmark
 MAX_LIPS = 1.0  # gap of the lips over the mouth's width

@@ -13,6 +13,7 @@ from ..portrait.portrait import Portrait
 from . import kernels
 from .conditioning import Condition, moved_views
 
+TOLERANCE, TRUST_BLUR = 20.0, 1.5  # of 255 and px: how far flow and matte may change the picture, see `paint_box`
 _SHADING = 31  # double px: what the painting adds evenly over so much is light, which changes no detail
 _AROUND = np.ones((3, 3), np.uint8)
 _BORDER = 32  # px over which the painting's say goes to nothing, so that its box has no edge
@@ -37,10 +38,11 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
     painting: (h, w, 7) float32: mask, residual flow 2, colour 3 and change of the matte; None for the warp alone. With
     the warp of the views by the flow and the residual flow,
         matte = clamp(warped matte + change), refined = the warp over the plate by this matte,
-        picture = mask * refined + (1 - mask) * (refined + colour) = refined + added.
+        picture = refined + trust * (1 - mask) * colour = refined + added.
 
     The colour is added to the refined picture, not to the warp: where the flow has moved a contour, the contour of the
-    warp would shine through. Colours are in 0..255 here.
+    warp would shine through. trust falls from 1 where flow and matte have changed the picture beside the face: there
+    the colour, which is made from what the warp shows, would outline hair and shoulders. Colours are in 0..255 here.
     """
     height, width = seen.face.shape
     out = np.empty((height + 2, width + 2, N_PAINTED), np.float32)
@@ -55,7 +57,10 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
         if flow is not None:
             kernels.add_flow(painting, share, flow)
     moved = moved_views(views, flows, seen.weights, seen.shown)
-    kernels.paint(moved, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out)
+    apart = np.empty((height, width), np.float32)
+    kernels.refine(moved, seen.x, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out, apart)
+    apart = cv2.GaussianBlur(apart, (0, 0), TRUST_BLUR)
+    kernels.add_colour(painting, share, seen.face, apart, np.float32(TOLERANCE), out)
     out[1:-1, 1:-1, 6] = _strength(out[1:-1, 1:-1, 3:6])
     return out
 

@@ -88,31 +88,49 @@ def add_flow(painting, window, flow):
 
 
 @compiled
-def paint(moved, face, plate, painting, window, place, out):
-    """Compose the picture in a box: the refined warp, what the painting adds to it, and what the composite needs.
+def refine(moved, x, face, plate, painting, window, place, out, apart):
+    """Write the refined warp, and how far it is from the warp, see `compose.paint_box`.
 
-    moved: (h, w, 4) with the residual flow. face, window: (h, w) float32. plate: (S, S, 3) uint8, in which the box
-    begins at place (row, column). painting: (h, w, 7) float32: mask, flow 2, colour 3 and change of the matte. out:
-    (h+2, w+2, 10) float32 with a border that is left as it is: refined 3 and added 3, in 0..255 and differences of
-    that, one that is left as it is, change of the matte, flow 2 in px.
+    moved: (h, w, 4) with the residual flow. x: (h, w, 13), the generator's input. face, window: (h, w) float32. plate:
+    (S, S, 3) uint8, in which the box begins at place (row, column). painting: (h, w, 7) float32: mask, flow 2, colour 3
+    and change of the matte. out: (h+2, w+2, 10) float32 with a border that is left as it is: refined 3 in 0..255, four
+    that are left as they are, change of the matte, flow 2 in px. apart: (h, w), the largest difference of a colour.
     """
-    full = np.float32(255)
     for i in range(window.shape[0]):
         for j in range(window.shape[1]):
             share = window[i, j]
             change = painting[i, j, 6] * share
             matte = moved[i, j, 3] + face[i, j] * (ONE - moved[i, j, 3]) + change
             matte = min(max(matte, np.float32(0)), ONE)
-            strength = (ONE - painting[i, j, 0]) * np.float32(127.5)
+            most = np.float32(0)
             for k in range(3):
                 under = np.float32(plate[place[0] + i, place[1] + j, k])
                 refined = under + matte * (moved[i, j, k] - under)
-                image = min(max(refined + strength * painting[i, j, 3 + k], np.float32(0)), full)
                 out[i + 1, j + 1, k] = refined
-                out[i + 1, j + 1, 3 + k] = (image - refined) * share
+                most = max(most, abs(refined - (x[i, j, k] + ONE) * np.float32(127.5)))
+            apart[i, j] = most
             out[i + 1, j + 1, 7] = change
             out[i + 1, j + 1, 8] = painting[i, j, 1] * share
             out[i + 1, j + 1, 9] = painting[i, j, 2] * share
+
+
+@compiled
+def add_colour(painting, window, face, apart, tolerance, out):
+    """Write what the painting adds to the refined warp, channels 3 to 5 of `refine`'s out, see `compose.paint_box`.
+
+    apart: (h, w), of `refine`, blurred. tolerance: the difference, of 255, at which a quarter of the colour is left.
+    """
+    full = np.float32(255)
+    for i in range(window.shape[0]):
+        for j in range(window.shape[1]):
+            ratio = apart[i, j] / tolerance
+            trust = ONE / (ONE + ratio * ratio)
+            trust = max(trust * trust, face[i, j])
+            strength = trust * (ONE - painting[i, j, 0]) * np.float32(127.5)
+            for k in range(3):
+                refined = out[i + 1, j + 1, k]
+                image = min(max(refined + strength * painting[i, j, 3 + k], np.float32(0)), full)
+                out[i + 1, j + 1, 3 + k] = (image - refined) * window[i, j]
 
 
 class Grid(NamedTuple):
@@ -230,7 +248,7 @@ def finish(picture, face, shown, grid, hold, plate, packed, packed_grid, packed_
     """The person over the plate, the painting on it, all held to the frame as it was where the region ends.
 
     picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face, shown: (H, W) float32 of the warp, enlarged
-    by grid. packed: of `paint`, enlarged by packed_grid over the rows and columns packed_box (begin, begin, end, end)
+    by grid. packed: of `refine`, enlarged by packed_grid over the rows and columns packed_box (begin, begin, end, end)
     of the picture. first: row and column of the picture in frame. frame: (.., .., 3) uint8, the whole photo.
     """
     line, strip = np.empty((face.shape[1], 2), np.float32), np.empty((packed.shape[1], 8), np.float32)

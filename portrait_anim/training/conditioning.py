@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ from ..geometry import mesh
 from ..geometry.view import CROP
 from ..geometry.warp import IS_FACE, Box, Warper
 from ..networks.generator import Painting
+from ..painting.compose import TOLERANCE, TRUST_BLUR
 
 # The warp is computed a little beyond the crop, since its blurs reach so far; px. At run time it is the photo's region.
 AROUND: Box = (-24, -24, CROP + 24, CROP + 24)
@@ -188,7 +191,10 @@ def compose(seen: Seen, views: Tensor, plate: Tensor, painting: Painting) -> Com
     """Make the picture of a painting; `painting.compose.paint_box` says how. views, plate: as of `condition`."""
     colours, matte = _moved(views, seen, painting.flow)
     refined = plate + (matte + painting.matte).clamp(0, 1) * (colours - plate)
-    return Composite(refined + (1 - painting.mask) * painting.colour, refined, refined + painting.colour)
+    apart = 127.5 * (refined.detach() - seen.x[:, :3].float()).abs().amax(1, keepdim=True)
+    trust = (1 + (blurred(apart, TRUST_BLUR) / TOLERANCE) ** 2) ** -2
+    strength = torch.maximum(trust, seen.face.flatten(0, 1).reshape(trust.shape)) * (1 - painting.mask)
+    return Composite(refined + strength * painting.colour, refined, refined + painting.colour)
 
 
 def _places(warps: Warps) -> Tensor:
@@ -217,3 +223,19 @@ def _looked_at(image: Tensor, flow: Tensor) -> Tensor:
     grid = flow.permute(0, 1, 3, 4, 2).reshape(len(flow), boxes * height, width, 2) * (2 / CROP) - 1
     moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return moved.unflatten(2, (boxes, height)).transpose(1, 2)
+
+
+def blurred(image: Tensor, sigma: float) -> Tensor:
+    """Return image (N, C, h, w) blurred as by OpenCV, without a gradient.
+
+    Two products with a banded matrix are far faster than a convolution of one channel.
+    """
+    with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+        down, across = (_blur_matrix(side, sigma, image.device) for side in image.shape[2:])
+        return down @ (image.float() @ across.T)
+
+
+@cache
+def _blur_matrix(side: int, sigma: float, device: torch.device) -> Tensor:
+    kernel = cv2.getGaussianKernel(round(8 * sigma) | 1, sigma)
+    return torch.from_numpy(cv2.sepFilter2D(np.eye(side, dtype=np.float32), -1, np.ones(1), kernel)).to(device)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,7 +13,7 @@ from torch.nn.utils import parametrize
 from ..networks.critic import Discriminator, crops
 from ..networks.generator import Painting
 from ..networks.perceptual import perceptual_distance
-from .conditioning import Composite
+from .conditioning import Composite, blurred
 
 JITTER = 8  # px
 _EDGE_BLUR = 6.0  # px, sigma: the width of what counts as the edge of the head
@@ -172,19 +170,3 @@ def critic_loss(
         real, made = score.float().chunk(2)
         loss = loss + F.relu(1 - real).mean() + F.relu(1 + made).mean()
     return loss / len(scores)
-
-
-def blurred(image: Tensor, sigma: float) -> Tensor:
-    """Return image (N, C, h, w) blurred as by OpenCV, without a gradient.
-
-    Two products with a banded matrix are far faster than a convolution of one channel.
-    """
-    with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-        down, across = (_blur_matrix(side, sigma, image.device) for side in image.shape[2:])
-        return down @ (image.float() @ across.T)
-
-
-@cache
-def _blur_matrix(side: int, sigma: float, device: torch.device) -> Tensor:
-    kernel = cv2.getGaussianKernel(round(8 * sigma) | 1, sigma)
-    return torch.from_numpy(cv2.sepFilter2D(np.eye(side, dtype=np.float32), -1, np.ones(1), kernel)).to(device)

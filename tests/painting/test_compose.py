@@ -65,7 +65,9 @@ def test_input_and_refined_warp_are_those_of_plain_arithmetic(frame):
     share = window(BOX)[..., None]
     flows = [None if flow is None else flow + painting[..., 1:3] * share for flow in seen.flows]
     refined, _ = over(moved(portrait, seen, flows), painting[..., 6] * share[..., 0])
-    image = np.clip(refined + (1 - painting[..., :1]) * painting[..., 3:6] * 127.5, 0, 255)
+    apart = cv2.GaussianBlur(np.abs(refined - start).max(-1), (0, 0), 1.5)
+    trust = np.maximum((1 + (apart / 20) ** 2) ** -2.0, seen.face)[..., None]
+    image = np.clip(refined + trust * (1 - painting[..., :1]) * painting[..., 3:6] * 127.5, 0, 255)
     added = (image - refined) * share
     made = painted[1:-1, 1:-1]
     difference = np.abs(made[..., :6] - np.dstack([refined, added]))  # remap rounds differently now and then
