@@ -52,23 +52,24 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
         out[1:-1, 1:-1, 3:] = 0
         return out
     share = window(seen.box)
-    flows = [None if flow is None else flow.copy() for flow in seen.flows]
-    for flow in flows:
+    flows = [None if flow is None else np.empty_like(flow) for flow in seen.flows]
+    for flow, corrected in zip(seen.flows, flows):
         if flow is not None:
-            kernels.add_flow(painting, share, flow)
+            kernels.add_flow(flow, painting, share, corrected)
     moved = moved_views(views, flows, seen.weights, seen.shown)
     apart = np.empty((height, width), np.float32)
     kernels.refine(moved, seen.x, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out, apart)
     apart = cv2.GaussianBlur(apart, (0, 0), TRUST_BLUR)
     kernels.add_colour(painting, share, seen.face, apart, np.float32(TOLERANCE), out)
-    out[1:-1, 1:-1, 6] = _strength(out[1:-1, 1:-1, 3:6])
+    out[1:-1, 1:-1, 6] = _strength(out)
     return out
 
 
-def _strength(added: np.ndarray) -> np.ndarray:
-    """Return how much of the smooth picture shows, (h, w): all of it where the painting adds (h, w, 3) detail."""
-    height, width = added.shape[:2]
-    half = cv2.resize(np.ascontiguousarray(added), (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+def _strength(painted: np.ndarray) -> np.ndarray:
+    """Return how much of the smooth picture shows, (h, w): all of it where the painting adds detail."""
+    height, width = painted.shape[0] - 2, painted.shape[1] - 2
+    half = np.empty((height // 2, width // 2, 3), np.float32)
+    kernels.halve(painted, half)
     much = np.empty(half.shape[:2], np.float32)
     kernels.strength(half, cv2.blur(half, (_SHADING, _SHADING)), much)
     much = cv2.GaussianBlur(cv2.dilate(much, _AROUND), (0, 0), 1.0)  # the lip's line lies beside the opened mouth

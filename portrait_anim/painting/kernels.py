@@ -79,12 +79,12 @@ def assemble(moved, face, plate, drawing, ids, table, place, x):
 
 
 @compiled
-def add_flow(painting, window, flow):
-    """Add the residual flow, channels 1 and 2 of painting (h, w, 7) float32, times window (h, w) to flow (h, w, 2)."""
+def add_flow(flow, painting, window, out):
+    """Write flow (h, w, 2) plus the residual flow, channels 1 and 2 of painting (h, w, 7), times window (h, w) to out."""
     for i in range(window.shape[0]):
         for j in range(window.shape[1]):
             for k in range(2):
-                flow[i, j, k] += painting[i, j, 1 + k] * window[i, j]
+                out[i, j, k] = flow[i, j, k] + painting[i, j, 1 + k] * window[i, j]
 
 
 @compiled
@@ -227,6 +227,17 @@ def soften_edge(ids, is_face, before, first, picture):
                 total += np.int32(before[i - 1, j - 1, k]) + np.int32(before[i - 1, j + 1, k])
                 total += np.int32(before[i + 1, j - 1, k]) + np.int32(before[i + 1, j + 1, k])
                 picture[p, q, k] = (total + 8) >> 4
+
+
+@compiled
+def halve(painted, half):
+    """Write what is added, channels 3 to 5 of `refine`'s out (h+2, w+2, 10), at half its size: half (h/2, w/2, 3)."""
+    for i in range(half.shape[0]):
+        for j in range(half.shape[1]):
+            y, x = 2 * i + 1, 2 * j + 1
+            for k in range(3, 6):
+                total = painted[y, x, k] + painted[y, x + 1, k] + painted[y + 1, x, k] + painted[y + 1, x + 1, k]
+                half[i, j, k - 3] = total * np.float32(0.25)
 
 
 @compiled
