@@ -14,12 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from portrait_anim.animation.animator import Animator
 from portrait_anim.geometry.mesh import TRIANGLES, HeadMesh, openness
+from portrait_anim.geometry.view import CROP
 from portrait_anim.landmarks.following import MotionTrack, track_video
 from portrait_anim.media.reading import FrameReader
 from portrait_anim.motion.retarget import Retargeter
 from portrait_anim.painting.painter import Painter
 from portrait_anim.painting.person import Person
-from portrait_anim.painting.renderer import Renderer
+from portrait_anim.painting.renderer import Renderer, painted_box
 from portrait_anim.portrait.portrait import Portrait
 
 ROOT = Path(__file__).parent.parent
@@ -76,10 +77,10 @@ def telling_frames(track: MotionTrack) -> list[int]:
 
 
 def draw_mesh(picture: np.ndarray, vertices: np.ndarray, points: np.ndarray, size: int = 512) -> np.ndarray:
-    """The head mesh and the landmarks over a crop of 256 px, drawn at `size` px."""
+    """The head mesh and the landmarks over the crop, drawn at `size` px."""
     big = cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC)
     lines = big.copy()
-    scale = size / 256
+    scale = size / CROP
     corners = np.round(vertices[:, :2] * scale * 16).astype(np.int32)[TRIANGLES]
     cv2.polylines(lines, list(corners), True, MESH, 1, cv2.LINE_AA, 4)
     big = cv2.addWeighted(lines, 0.45, big, 0.55, 0)
@@ -92,11 +93,12 @@ def way(frame: int, track: MotionTrack) -> Image.Image:
     """One frame's way: portrait with mesh, driver, target mesh, warp, what the network adds, result."""
     portrait = Portrait.load(MONA_LISA)
     targets = Retargeter(track, portrait.views[0].landmarks)
-    renderer = Renderer.of(portrait, Person.of([portrait], Painter()).generator())
+    generator, box = Person.of([portrait], Painter()).generator(), painted_box(targets, portrait.views[0])
     target = targets[frame]
-    square, result = renderer.square(target), renderer.frame(target)
+    square = Renderer.of(portrait, generator).square(target)
+    result = Renderer.of(portrait, generator, box).frame(target)
     change = np.clip(square.image.astype(int) - square.warped + 128, 0, 255).astype(np.uint8)
-    x0, y0, x1, y1 = np.round([*portrait.corner, *(portrait.corner + 256 / portrait.scale)]).astype(int)
+    x0, y0, x1, y1 = np.round([*portrait.corner, *(portrait.corner + CROP / portrait.scale)]).astype(int)
     x0, y0, x1, y1 = x0 + (x1 - x0) // 8, y0 + (y1 - y0) // 8, x1 - (x1 - x0) // 8, y1 - (y1 - y0) // 8
     result = result[max(y0, 0) : y1, max(x0, 0) : x1]
     inner = lambda crop: crop[len(crop) // 8 : -len(crop) // 8, len(crop) // 8 : -len(crop) // 8]
@@ -106,7 +108,7 @@ def way(frame: int, track: MotionTrack) -> Image.Image:
     points = track.landmarks[frame][:, :2] * driver.shape[0] / track.size[1]
     for point in np.round(points * 16).astype(int):
         cv2.circle(driver, point.tolist(), 12, (255, 255, 255), -1, cv2.LINE_AA, 4)
-    blank = np.full((256, 256, 3), 250, np.uint8)
+    blank = np.full((CROP, CROP, 3), 250, np.uint8)
     drawn = draw_mesh(portrait.views[0].image, source.vertices, source.landmarks)
     panels = [
         ("1  portrait: landmarks, head mesh", inner(drawn)),

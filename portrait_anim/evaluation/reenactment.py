@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InputError
-from ..geometry.mesh import HeadMesh, draw_landmarks
+from ..geometry.mesh import draw_landmarks
 from ..geometry.view import CROP, View
 from ..networks.config import PAPER
 from ..networks.weights import Weights, load
@@ -56,8 +56,7 @@ def renderer_of(photos: list[View], painter: Painter | None, code: torch.Tensor 
     if painter is not None:
         encoding = painter.encode(views)
         generator = painter.generator_for(encoding if code is None else replace(encoding, code=code))
-    ring = HeadMesh(canvas.landmarks).rings[0, :, :2]
-    return Renderer(views, layers.plate(canvas.image, canvas.matte, ring), generator)
+    return Renderer(views, layers.plate_behind(canvas), generator)
 
 
 def reenact(pair: Pair, painter: Painter | None, code: torch.Tensor | None = None) -> Square:

@@ -266,19 +266,20 @@ def mirrored_landmarks(landmarks: np.ndarray, width: float) -> np.ndarray:
     return flipped
 
 
+DRAWING = 512  # px: side of the drawing, that of the crop
 _COLOURS = {
     "oval": (120, 120, 120), "right_eye": (0, 255, 0), "left_eye": (0, 255, 0), "right_brow": (255, 128, 0),
     "left_brow": (255, 128, 0), "nose": (0, 0, 255), "lips": (255, 0, 0),
 }  # fmt: skip
 
 
-def draw_landmarks(landmarks: np.ndarray, size: int = 512, resolution: int = 512) -> np.ndarray:
-    """Draw landmarks (478, 2 or 3) as coloured lines on black, the way the networks see them.
+def draw_landmarks(landmarks: np.ndarray) -> np.ndarray:
+    """Draw landmarks (478, 2 or 3), px of the crop, as coloured lines on black, the way the networks see them.
 
-    size: side of the frame that the landmarks are in, px. Returns (resolution, resolution, 3) uint8 RGB.
+    Returns (512, 512, 3) uint8 RGB.
     """
-    image = np.zeros((resolution, resolution, 3), np.uint8)
-    points = np.round((landmarks[:, :2] * (resolution / size) - 0.5) * 8).astype(np.int32)
+    image = np.zeros((DRAWING, DRAWING, 3), np.uint8)
+    points = np.round((landmarks[:, :2] - 0.5) * 8).astype(np.int32)
     for part, colour in _COLOURS.items():
         cv2.polylines(image, points[EDGES[part]], False, colour, 1, cv2.LINE_AA, 3)
     for centre, rim in ((468, 469), (473, 474)):

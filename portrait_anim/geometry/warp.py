@@ -5,7 +5,7 @@ resolution. The shell of rings around the face moves smoothly, so its displaceme
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -48,7 +48,7 @@ class Warp:
     face: np.ndarray
     shown: np.ndarray
     table: np.ndarray
-    used: list[bool] = field(default_factory=list)  # whether each view is seen in this frame; the canvas always is
+    used: list[bool]  # whether each view is seen in this frame; the canvas always is
 
     def cells(self, box: Box) -> tuple[slice, slice]:
         """Return rows and columns of the coarse grid that a box of the crop covers."""
@@ -171,13 +171,16 @@ class Warper:
                 part = _grown(cv2.boundingRect((np.maximum(mask, helps) > 0).astype(np.uint8)), _REACH, ids.shape)
                 self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
                 some = np.s_[part[0] : part[2], part[1] : part[3]]
-                if helps.max() > UNSEEN:
-                    mask[some] = np.maximum(
-                        mask[some], helps[some] * (1 - self._hidden(n, ids, face, shifts[n])[0][some])
-                    )
-                weights[n][some] = cv2.GaussianBlur(mask[some], (0, 0), _SHARE_BLUR)
-                weights[0][some] -= weights[n][some]
-                used[n] = bool(weights[n].max() > UNSEEN)
+                if helps.max() > UNSEEN:  # the mirror image takes what it and the canvas hold, nothing of other photos'
+                    left = np.take(share[0] + share[n], ids[some], mode="wrap")
+                    visible = 1 - self._hidden(n, ids, face, shifts[n])[0][some]
+                    mask[some] = np.maximum(mask[some], left * helps[some] * visible)
+                blurred = cv2.GaussianBlur(mask[some], (0, 0), _SHARE_BLUR)
+                if blurred.max() <= UNSEEN:
+                    continue
+                weights[n][some] = blurred
+                weights[0][some] -= blurred
+                used[n] = True
             else:
                 self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
                 if self._is_turned:

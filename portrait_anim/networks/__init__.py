@@ -17,7 +17,8 @@ A frame is painted like this. Colours are in [-1, 1], mattes and masks in 0..1, 
     p = generator(x, carried, own, psi)                # per frame; carried = features moved by the warp
     matte   = clamp(warped matte + p.matte, 0, 1)
     refined = matte * warp(photo, flow + p.flow) + (1 - matte) * plate
-    out     = p.mask * refined + (1 - p.mask) * (refined + p.colour)
+    painted = the warped photo in the face, refined beside it, + p.colour      (see painting.compose)
+    out     = p.mask * refined + (1 - p.mask) * painted
 """
 
 from ..system.lazy import lazy_exports

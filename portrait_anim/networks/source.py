@@ -16,7 +16,8 @@ class SourceEncoder(nn.Module):
 
     It runs once per view, before the first frame, and costs 4.9 GMAC; with the default config it has 4.1 M parameters.
     A residual pyramid goes down from 128 to 16 px and a light path comes up again, so that the fine features, too,
-    know what they are part of. The mean of e over the views takes the place of the paper's embedding.
+    know what they are part of. The mean of e over the photos takes the place of the paper's embedding; mirror images do
+    not count.
     """
 
     def __init__(self, config: ModelConfig):

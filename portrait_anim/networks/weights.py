@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .source import SourceEncoder
 
 FORMAT = 2  # of the metadata and of the tensor names; another number is refused
-FIRST_PAINTER = 1  # the format of the network before this one, which painted 256 px
+EARLIER_FORMAT = 1  # of networks that painted 256 px, which are no more
 NAME = re.compile(r"portrait_anim-([0-9a-f]{8})\.safetensors")
 KEY = "portrait_anim"  # of the metadata: one JSON text, since safetensors does not keep the order of several
 INFO = ("name", "training", "licence")  # what `info` must say
@@ -166,9 +166,9 @@ def _read_header(path: Path, metadata: dict[str, str] | None) -> tuple[ModelConf
         strange = not isinstance(values, dict) or not isinstance(info, dict)
     except (KeyError, TypeError, ValueError, RecursionError):
         strange, version = True, FORMAT
-    if version == FIRST_PAINTER:
+    if version == EARLIER_FORMAT:
         raise InputError(
-            f"{path}: holds the first painter (format 1), which this version no longer has; "
+            f"{path}: holds the networks of an earlier version (format 1), which this one cannot use; "
             "use the weights that come with this version, or train new ones."
         )
     if version != FORMAT:

@@ -19,7 +19,7 @@ _AROUND = np.ones((3, 3), np.uint8)
 _BORDER = 32  # px over which the painting's say goes to nothing, so that its box has no edge
 # Channels of what is painted: refined picture 3, what the painting adds to it 3, how much of the smooth picture is to
 # show instead of the photo's own pixels 1, change of the matte 1, residual flow 2.
-N_PAINTED = 10
+N_RESULT = 10
 
 
 @lru_cache(maxsize=64)
@@ -33,19 +33,20 @@ def window(box: Box = WHOLE) -> np.ndarray:
 
 
 def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: np.ndarray | None) -> np.ndarray:
-    """Return the picture in a box of the crop and what it is made of: (h+2, w+2, N_PAINTED) float32, 0 at its border.
+    """Return the picture in a box of the crop and what it is made of: (h+2, w+2, N_RESULT) float32, 0 at its border.
 
     painting: (h, w, 7) float32: mask, residual flow 2, colour 3 and change of the matte; None for the warp alone. With
     the warp of the views by the flow and the residual flow,
         matte = clamp(warped matte + change), refined = the warp over the plate by this matte,
-        picture = refined + trust * (1 - mask) * colour = refined + added.
+        painted = (face * warped + (1 - face) * refined) + trust * colour, where face is the face's soft coverage,
+        picture = mask * refined + (1 - mask) * painted = refined + added.
 
-    The colour is added to the refined picture, not to the warp: where the flow has moved a contour, the contour of the
-    warp would shine through. trust falls from 1 where flow and matte have changed the picture beside the face: there
-    the colour, which is made from what the warp shows, would outline hair and shoulders. Colours are in 0..255 here.
+    In the face the colour is added to the warp as it is. Beside it flow and matte move outlines far, and the outline of
+    the warp would shine through: there the colour is added to the refined picture, and it counts less (trust falls from
+    1) where that differs from the warp, or it would draw hair and shoulders twice. Colours are in 0..255 here.
     """
     height, width = seen.face.shape
-    out = np.empty((height + 2, width + 2, N_PAINTED), np.float32)
+    out = np.empty((height + 2, width + 2, N_RESULT), np.float32)
     out[[0, -1]], out[:, [0, -1]] = 0, 0
     if painting is None:
         out[1:-1, 1:-1, :3] = (seen.x[..., :3] + 1) * 127.5
@@ -60,7 +61,7 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
     apart = np.empty((height, width), np.float32)
     kernels.refine(moved, seen.x, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out, apart)
     apart = cv2.GaussianBlur(apart, (0, 0), TRUST_BLUR)
-    kernels.add_colour(painting, share, seen.face, apart, np.float32(TOLERANCE), out)
+    kernels.add_colour(seen.x, painting, share, seen.face, apart, np.float32(TOLERANCE), out)
     out[1:-1, 1:-1, 6] = _strength(out)
     return out
 
@@ -126,8 +127,8 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
             a0, b0, a1, b1 = part = _in_region(portrait, (x, y, x + width, y + height))
             if a0 < a1 and b0 < b1:
                 kernels.blend(fetch(n, part), among, _grid(*place, part, warp.frame, STEP), (b0, a0), picture)
-    low = np.maximum(in_region[mesh.OVAL, :2].min(0).astype(int) - 2, 0)
-    high = np.minimum(in_region[mesh.OVAL, :2].max(0).astype(int) + 3, everywhere[2:])
+    low = np.clip(in_region[mesh.OVAL, :2].min(0).astype(int) - 2, 0, everywhere[2:])
+    high = np.clip(in_region[mesh.OVAL, :2].max(0).astype(int) + 3, 0, everywhere[2:])
     before = picture[low[1] : high[1], low[0] : high[0]].copy()
     kernels.soften_edge(ids, IS_FACE, before, (low[1], low[0]), picture)
     frame = portrait.photo.copy()

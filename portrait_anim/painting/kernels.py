@@ -1,7 +1,7 @@
 """The loops over pixels that make a picture of a warp and a painting, compiled by numba.
 
-Units are px with a pixel's centre at +0.5. Photos are read bilinearly at coordinates rounded to 1/32 px and replicated
-beyond their border, as OpenCV's remap does. Arrays are C-contiguous. What is written comes last.
+Units are px with a pixel's centre at +0.5. Photos are read by cv2.remap, between these loops. Arrays are C-contiguous.
+What is written comes last.
 """
 
 from typing import NamedTuple
@@ -80,7 +80,10 @@ def assemble(moved, face, plate, drawing, ids, table, place, x):
 
 @compiled
 def add_flow(flow, painting, window, out):
-    """Write flow (h, w, 2) plus the residual flow, channels 1 and 2 of painting (h, w, 7), times window (h, w) to out."""
+    """Write flow (h, w, 2) plus the residual flow times window (h, w) to out (h, w, 2).
+
+    painting: (h, w, 7) float32, whose channels 1 and 2 are the residual flow.
+    """
     for i in range(window.shape[0]):
         for j in range(window.shape[1]):
             for k in range(2):
@@ -115,10 +118,11 @@ def refine(moved, x, face, plate, painting, window, place, out, apart):
 
 
 @compiled
-def add_colour(painting, window, face, apart, tolerance, out):
+def add_colour(x, painting, window, face, apart, tolerance, out):
     """Write what the painting adds to the refined warp, channels 3 to 5 of `refine`'s out, see `compose.paint_box`.
 
-    apart: (h, w), of `refine`, blurred. tolerance: the difference, of 255, at which a quarter of the colour is left.
+    x, painting, window, face: as of `refine`. apart: (h, w), of `refine`, blurred. tolerance: the difference, of 255,
+    at which a quarter of the colour is left.
     """
     full = np.float32(255)
     for i in range(window.shape[0]):
@@ -126,16 +130,19 @@ def add_colour(painting, window, face, apart, tolerance, out):
             ratio = apart[i, j] / tolerance
             trust = ONE / (ONE + ratio * ratio)
             trust = max(trust * trust, face[i, j])
-            strength = trust * (ONE - painting[i, j, 0]) * np.float32(127.5)
+            share = ONE - painting[i, j, 0]
             for k in range(3):
                 refined = out[i + 1, j + 1, k]
-                image = min(max(refined + strength * painting[i, j, 3 + k], np.float32(0)), full)
+                warped = (x[i, j, k] + ONE) * np.float32(127.5)
+                painted = face[i, j] * (warped - refined) + trust * painting[i, j, 3 + k] * np.float32(127.5)
+                image = min(max(refined + share * painted, np.float32(0)), full)
                 out[i + 1, j + 1, 3 + k] = (image - refined) * window[i, j]
 
 
 class Grid(NamedTuple):
     """Where the pixels of an enlargement lie in what is enlarged: the row before each of them (P,) int32, the share
-    (P,) float32 of the row after that, and the same for the columns (Q,). The photo's resolution over the crop's."""
+    (P,) float32 of the row after that, and the same for the columns (Q,). It enlarges arrays of the crop to the
+    photo's resolution."""
 
     rows: np.ndarray
     row_parts: np.ndarray
@@ -194,7 +201,7 @@ def blend(pixels, share, grid, first, picture):
             j, b = grid.columns[q], grid.column_parts[q]
             left = share[i, j] + a * (share[i + 1, j] - share[i, j])
             right = share[i, j + 1] + a * (share[i + 1, j + 1] - share[i, j + 1])
-            weight = left + b * (right - left)
+            weight = min(left + b * (right - left), ONE)
             if weight > 0:
                 for k in range(4):
                     under = np.float32(picture[first[0] + p, first[1] + q, k])
@@ -255,14 +262,15 @@ def strength(added, shading, much):
 
 
 @compiled
-def finish(picture, face, shown, grid, hold, plate, packed, packed_grid, packed_box, first, frame):
+def finish(picture, face, shown, grid, hold, plate, painted, painted_grid, painted_box, first, frame):
     """The person over the plate, the painting on it, all held to the frame as it was where the region ends.
 
     picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face, shown: (H, W) float32 of the warp, enlarged
-    by grid. packed: of `refine`, enlarged by packed_grid over the rows and columns packed_box (begin, begin, end, end)
+    by grid. painted: of `compose.paint_box`,
+    enlarged by painted_grid over the rows and columns painted_box (begin, begin, end, end)
     of the picture. first: row and column of the picture in frame. frame: (.., .., 3) uint8, the whole photo.
     """
-    line, strip = np.empty((face.shape[1], 2), np.float32), np.empty((packed.shape[1], 8), np.float32)
+    line, strip = np.empty((face.shape[1], 2), np.float32), np.empty((painted.shape[1], 8), np.float32)
     here = np.zeros(8, np.float32)
     full, half = np.float32(255), np.float32(0.5)
     for p in range(hold.shape[0]):
@@ -270,20 +278,20 @@ def finish(picture, face, shown, grid, hold, plate, packed, packed_grid, packed_
         for j in range(face.shape[1]):
             line[j, 0] = face[i, j] + a * (face[i + 1, j] - face[i, j])
             line[j, 1] = shown[i, j] + a * (shown[i + 1, j] - shown[i, j])
-        is_painted = packed_box[0] <= p < packed_box[2]
+        is_painted = painted_box[0] <= p < painted_box[2]
         if is_painted:
-            i, a = packed_grid.rows[p - packed_box[0]], packed_grid.row_parts[p - packed_box[0]]
-            for j in range(packed.shape[1]):
+            i, a = painted_grid.rows[p - painted_box[0]], painted_grid.row_parts[p - painted_box[0]]
+            for j in range(painted.shape[1]):
                 for k in range(8):
-                    strip[j, k] = packed[i, j, k] + a * (packed[i + 1, j, k] - packed[i, j, k])
+                    strip[j, k] = painted[i, j, k] + a * (painted[i + 1, j, k] - painted[i, j, k])
         for q in range(hold.shape[1]):
             keep = ONE - hold[p, q]
             if keep == 0:
                 continue
             red, green, blue = np.float32(picture[p, q, 0]), np.float32(picture[p, q, 1]), np.float32(picture[p, q, 2])
-            painted_here = is_painted and packed_box[1] <= q < packed_box[3]
+            painted_here = is_painted and painted_box[1] <= q < painted_box[3]
             if painted_here:
-                j, b = packed_grid.columns[q - packed_box[1]], packed_grid.column_parts[q - packed_box[1]]
+                j, b = painted_grid.columns[q - painted_box[1]], painted_grid.column_parts[q - painted_box[1]]
                 for k in range(8):
                     here[k] = strip[j, k] + b * (strip[j + 1, k] - strip[j, k])
             j, b = grid.columns[q], grid.column_parts[q]

@@ -9,11 +9,11 @@ import torch
 
 from ..errors import UsageError, unknown
 from ..geometry.mesh import draw_landmarks
-from ..geometry.view import View
+from ..geometry.view import CROP, View
 from ..networks.generator import Generator
 from ..networks.inference import PersonGenerator, SourceFeatures
 from ..networks.weights import Weights, load
-from .conditioning import N_CHANNELS, Condition, carried
+from .conditioning import N_CHANNELS, STRIDE, Condition, carried
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -69,8 +69,11 @@ class Painter:
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self.weights = weights if isinstance(weights, Weights) else load(weights)
-        if self.weights.source is None or self.weights.config.in_channels != N_CHANNELS:
-            raise UsageError(f"{weights}: these weights paint without a warp and cannot animate; use the shipped ones.")
+        config, name = self.weights.config, weights if isinstance(weights, str | Path) else "weights"
+        if self.weights.source is None:
+            raise UsageError(f"{name}: these weights paint without a warp and cannot animate; use the shipped ones.")
+        if (config.size, config.in_channels, config.unshuffle, config.stride) != (CROP, N_CHANNELS, 4, STRIDE):
+            raise UsageError(f"{name}: these networks have another frame than animate can use; use the shipped ones.")
         self._source = SourceFeatures(self.weights.source, self.device, self.dtype)
 
     def with_generator(self, generator: Generator) -> "Painter":

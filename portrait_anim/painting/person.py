@@ -1,8 +1,8 @@
 """The person who is animated: portraits, the networks that paint them, and their code; and the file that keeps it all.
 
-A person file is a safetensors file: photos at the resolution they are used at, their landmarks, psi, the generator in
-fp16 if it was tuned, and as JSON the options and the SHA-256 of the weights it was made with. Like weights it is never
-trusted: nothing in it is code, and everything is checked before it is used.
+A person file is a safetensors file: photos at the resolution they are used at, their landmarks, the person's
+code, the generator in fp16 if it was tuned, and as JSON the options and the SHA-256 of the weights it was made with.
+Like weights it is never trusted: nothing in it is a program, and everything is checked before it is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ..portrait.portrait import Portrait
     from .painter import ConditionedGenerator, Encoding, Painter
 
-FORMAT = 2  # 1: of the painter before, whose generator and code fit no longer
+FORMAT = 2
+EARLIER_FORMAT = 1  # whose generator and code fit the networks no longer
 KEY = "portrait_anim_person"  # of the metadata
 SUFFIX = ".safetensors"
 MAX_SIDE = 8192  # px of a photo, the largest --max-size
@@ -48,7 +49,7 @@ class Person:
 
     @classmethod
     def of(cls, portraits: list[Portrait], painter: Painter | None) -> Person:
-        """As E sees them, without tuning."""
+        """Return the person of these portraits as the source encoder sees them, untuned."""
         return cls(portraits, painter, painter and painter.encode(portraits[0].views))
 
     def generator(self) -> ConditionedGenerator | None:
@@ -62,7 +63,7 @@ class Person:
 
         background = self.portraits[0].background
         header = {"format": FORMAT, "weights": self.painter.weights.sha256, "background": background}
-        tensors = {"psi": self.encoding.code}
+        tensors = {"code": self.encoding.code}
         for n, portrait in enumerate(self.portraits):
             tensors[f"photo.{n}"] = torch.from_numpy(np.ascontiguousarray(portrait.photo))
             tensors[f"landmarks.{n}"] = torch.from_numpy(np.asarray(portrait.landmarks, np.float64))
@@ -124,6 +125,11 @@ def _read_header(path: Path, metadata: dict[str, str] | None, sha256: str) -> st
         strange = not isinstance(made_with, str) or background not in ("still", "warp")
     except (KeyError, TypeError, ValueError, RecursionError):
         strange, version = True, FORMAT
+    if version == EARLIER_FORMAT:
+        raise InputError(
+            f"{path}: holds a person for the networks of an earlier version (format 1); "
+            "save it again from the photos, with --save-person."
+        )
     if version != FORMAT:
         version = str(version)[:20]
         raise InputError(f"{path}: of format {version!r}, this version reads {FORMAT}; save the person again.")
@@ -141,7 +147,7 @@ def _read_photos(path: Path, file: Any) -> tuple[list[np.ndarray], list[np.ndarr
     count = sum(key.startswith("photo.") for key in file.keys())
     if not count:
         raise InputError(f"{path}: holds no photo; save the person again.")
-    known = {f"{part}.{n}" for part in ("photo", "landmarks") for n in range(count)} | {"psi"}
+    known = {f"{part}.{n}" for part in ("photo", "landmarks") for n in range(count)} | {"code"}
     there = {key for key in file.keys() if not key.startswith("generator.")}
     if odd := [*sorted(known - there), *sorted(there - known)]:
         what = f"lacks {odd[0]}" if odd[0] in known else f"has an unknown tensor {odd[0][:60]!r}"
@@ -181,8 +187,8 @@ def _is_face(points: np.ndarray, width: int, height: int) -> bool:
 
 def _read_code(path: Path, file: Any, painter: Painter) -> torch.Tensor:
     count = sum(painter.weights.generator.coeffs)
-    if _shape(file, "psi", "F32") != (1, count) or not (code := file.get_tensor("psi")).isfinite().all():
-        raise InputError(f"{path}: psi is not {count} finite numbers; save the person again.")
+    if _shape(file, "code", "F32") != (1, count) or not (code := file.get_tensor("code")).isfinite().all():
+        raise InputError(f"{path}: its code is not {count} finite numbers; save the person again.")
     return code
 
 

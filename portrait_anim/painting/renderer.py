@@ -1,6 +1,6 @@
 """The one renderer: a person's views and the target landmarks give a frame.
 
-The command, its preview, `live` use, both evaluations, fine-tuning and the benchmarks all make their frames here,
+The command, its preview, both evaluations, fine-tuning and the benchmarks all make their frames here,
 either as the square that the networks work on or as the whole photo at its own resolution.
 """
 
@@ -15,7 +15,7 @@ from ..geometry.mesh import OVAL
 from ..geometry.view import CROP, View, sample
 from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
-from .conditioning import Condition, condition
+from .conditioning import STRIDE, Condition, condition
 
 if TYPE_CHECKING:
     from ..motion.retarget import Retargeter
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _MARGINS = np.arange(1.4, 1.81, 0.1)  # sizes that a head with its hair may have, over that of the face's oval
 _BELOW = 1.45  # the same downwards, where the neck is
-_STRIDE = 32  # px: the networks take boxes whose sides and place are multiples of it
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Renderer:
     ):
         self._views, self._plate, self._generator, self._box = views, plate, generator, box
         self._portrait = portrait
-        self._warper = Warper(views, portrait.region.frame) if portrait else Warper(views)
+        self._warper = portrait.warper() if portrait else Warper(views)
 
     @classmethod
     def of(cls, portrait: Portrait, generator: ConditionedGenerator | None = None, box: Box = WHOLE) -> Renderer:
@@ -102,7 +101,7 @@ def painted_box(targets: Retargeter, canvas: View) -> Box:
     they paint depends a little on how far away the box's border is. canvas: the view whose head it is.
     """
     low, high = np.split(np.clip(targets.extent(_head_size(canvas), _BELOW), 0, CROP), 2)
-    snap = lambda values, to: (to(values / _STRIDE) * _STRIDE).astype(int).tolist()
+    snap = lambda values, to: (to(values / STRIDE) * STRIDE).astype(int).tolist()
     return (*snap(low, np.floor), *snap(high, np.ceil))
 
 

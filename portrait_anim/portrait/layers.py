@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from ..geometry.fill import push_pull
+from ..geometry.view import View
 from ..landmarks.tracking import quiet_stderr, solution
 
 _ALONE = Lock()  # a graph of MediaPipe takes one picture at a time
@@ -38,22 +39,24 @@ def matte(image: np.ndarray) -> np.ndarray:
     return np.clip((refined - 0.25) / 0.5, 0, 1)  # half-hearted areas are decided: they would be a double picture
 
 
-def plate(image: np.ndarray, matte: np.ndarray, ring: np.ndarray | None = None) -> np.ndarray:
+def plate(image: np.ndarray, matte: np.ndarray, ring: np.ndarray) -> np.ndarray:
     """Return the background behind the person: image (H, W, 3) uint8 with the matted person filled in, uint8.
 
     ring: a polygon (N, 2) px around the head, filled in with the person: ears and stray hair, which the matte may miss,
     must not stay behind when the head moves.
+
     Only a band along the person's outline is ever uncovered. There the background is continued by its own
     reflection in the outline, which keeps its texture; deeper inside it fades to a smooth filling.
     """
     height, width = matte.shape
     unit = max(height, width) / 256
     spread = round(4 * unit) | 1
-    if ring is not None:
-        matte = cv2.fillPoly(matte.copy(), [np.round(ring - 0.5).astype(np.int32)], 1.0)
+    matte = cv2.fillPoly(matte.copy(), [np.round(ring - 0.5).astype(np.int32)], 1.0)
     hole = cv2.dilate(matte, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (spread, spread))) > 0.1
-    if hole.all() or not hole.any():
+    if not hole.any():
         return image.copy()
+    if hole.all():  # nothing is known of the background: its colour may be anything that is in the photo
+        return cv2.GaussianBlur(image, (0, 0), 32 * unit)
     small = cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA).astype(np.float32)
     known = 1 - cv2.resize(hole.astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA)
     known[known < 0.9] = 0
@@ -78,3 +81,8 @@ def plate(image: np.ndarray, matte: np.ndarray, ring: np.ndarray | None = None) 
     soft = np.clip(cv2.GaussianBlur(hole.astype(np.float32), (0, 0), unit), 0, 1)
     soft = np.maximum(soft, hole)[..., None]
     return np.clip(filled * soft + image * (1 - soft), 0, 255).astype(np.uint8)
+
+
+def plate_behind(view: View) -> np.ndarray:
+    """Return the background behind the person of a view, (512, 512, 3) uint8, see `plate`."""
+    return plate(view.image, view.matte, view.mesh.rings[0, :, :2])

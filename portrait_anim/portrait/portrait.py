@@ -166,7 +166,8 @@ class Portrait:
                 ramp = np.clip(2 - 2 * np.arange(hold.shape[axis], dtype=np.float32) / band, 0, 1)[::inside]
                 hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
         rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
-        plate = layers.plate(photo, matte, shell[0] - (x0, y0)) if self.background == "still" else photo
+        person = matte if self.background == "still" else np.zeros_like(matte)  # there is no telling them apart
+        plate = layers.plate(photo, person, shell[0] - (x0, y0))
         return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, plate, hold)
 
 

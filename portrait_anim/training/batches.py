@@ -60,7 +60,7 @@ def make_batch(episodes: dict[str, Tensor], pictures: Pictures, device: torch.de
     there = {name: episodes[name].to(device, non_blocking=True) for name in (*_FLOATS, *_NUMBERS, "ids", "centres")}
     used, present = episodes["used"], episodes["present"]
     static = device.type == "cuda"
-    which = [None, *(used[:, view].nonzero()[:, 0] for view in range(1, used.shape[1]))]
+    which = [None, *(used[:, view].nonzero()[:, 0].to(device) for view in range(1, used.shape[1]))]
     warps = Warps(
         there["ids"], *(there[name] for name in _FLOATS), episodes["corners"].numpy(),
         [None] * used.shape[1] if static else _shortened(which, len(used)),

@@ -191,10 +191,11 @@ def compose(seen: Seen, views: Tensor, plate: Tensor, painting: Painting) -> Com
     """Make the picture of a painting; `painting.compose.paint_box` says how. views, plate: as of `condition`."""
     colours, matte = _moved(views, seen, painting.flow)
     refined = plate + (matte + painting.matte).clamp(0, 1) * (colours - plate)
-    apart = 127.5 * (refined.detach() - seen.x[:, :3].float()).abs().amax(1, keepdim=True)
+    warped = seen.x[:, :3].float()
+    apart = 127.5 * (refined.detach() - warped).abs().amax(1, keepdim=True)
     trust = (1 + (blurred(apart, TRUST_BLUR) / TOLERANCE) ** 2) ** -2
-    strength = torch.maximum(trust, seen.face.flatten(0, 1).reshape(trust.shape)) * (1 - painting.mask)
-    return Composite(refined + strength * painting.colour, refined, refined + painting.colour)
+    painted = refined + seen.face * (warped - refined) + torch.maximum(trust, seen.face) * painting.colour
+    return Composite(refined + (1 - painting.mask) * (painted - refined), refined, painted)
 
 
 def _places(warps: Warps) -> Tensor:

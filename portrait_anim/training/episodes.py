@@ -15,12 +15,12 @@ from ..geometry import mesh
 from ..geometry.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE, openness
 from ..geometry.view import CROP, View
 from ..geometry.warp import Warper
+from ..painting.conditioning import STRIDE
 from .augmentation import Augmentation, AugmentationConfig
 from .conditioning import AROUND, warp_numbers
 from .frames import canvases
 from .shards import Shard
 
-_GRID = 32  # px: boxes lie where the networks' strides allow
 _BLANK = np.zeros((0, 0, 3), np.uint8)
 
 
@@ -174,5 +174,5 @@ def _corner(places: np.ndarray, config: EpisodeConfig, rng: np.random.Generator)
         centre = 0.7 * edge + 0.3 * mouth
     else:
         centre = (mouth + (right + left) / 2) / 2 + rng.uniform(-24, 24, 2)
-    corner = np.round((centre - config.side / 2) / _GRID)
-    return (np.clip(corner, 0, (CROP - config.side) // _GRID) * _GRID).astype(int)
+    corner = np.round((centre - config.side / 2) / STRIDE)
+    return (np.clip(corner, 0, (CROP - config.side) // STRIDE) * STRIDE).astype(int)

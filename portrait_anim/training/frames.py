@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry.mesh import HeadMesh
 from ..geometry.view import CROP, GAIN, View
 from ..portrait import layers
 from .shards import Shard
@@ -45,8 +44,7 @@ def canvases(length: int) -> list[int]:
 
 def behind(view: View) -> tuple[np.ndarray, np.ndarray]:
     """Return a view's plate (512, 512, 3) uint8, and the gain (64, 64, 3) of its mirror image."""
-    ring = HeadMesh(view.landmarks).rings[0, :, :2]
-    return layers.plate(view.image, view.matte, ring), view.mirrored().gain
+    return layers.plate_behind(view), view.mirrored().gain
 
 
 def planes(image: np.ndarray) -> Tensor:

@@ -31,18 +31,13 @@ class LossWeights:
     matte: float = 0.02  # prefers the matte that the warp brings
     face: float = 3.0  # FaceNet features of the frame at 256 px: identity and the parts of a face
     look: float = 1.0  # ImageNet features of the same: texture
-    face_local: float = 4.0  # FaceNet features of mouth and eyes at 256 px
+    face_local: float = 4.0  # FaceNet features of mouth and eyes at half the resolution
     sharp_local: float = 1.4  # both networks on mouth and eyes at 512 px, where the clip resolves them
     vgg19: float = 0.15  # the paper's, on features of Caffe's scale; for who has the networks
     vggface: float = 0.025
     adversarial: float = 0.15
     features: float = 4.0  # feature matching, times `adversarial`
     match: float = 0.3  # L_MCH: the discriminator's row of a person is the source encoder's vector of them
-
-
-def to_unit(image: Tensor) -> Tensor:
-    """Return uint8 colours of 0..255 as float32 of -1..1, channels last."""
-    return (image.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def half(image: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..geometry.mesh import HeadMesh, openness
+from ..geometry.mesh import openness
 from ..geometry.view import View, light_gain, relight
 from ..geometry.warp import over
 from ..painting.painter import Painter
@@ -41,7 +41,7 @@ class TrainingPairs:
 
     def __init__(self, views: list[View], painter: Painter, seed: int, config: PairsConfig = PairsConfig()):
         self.views, self.seed, self.config = views, seed, config
-        self._plates = [layers.plate(v.image, v.matte, HeadMesh(v.landmarks).rings[0, :, :2]) for v in views]
+        self._plates = [layers.plate_behind(view) for view in views]
         self._lit: dict[tuple[int, int], np.ndarray] = {}
         self.kept_back = self._most_usual() if len(views) > 2 else None  # never a target when learning
         if len(views) == 1:

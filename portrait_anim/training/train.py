@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..errors import UsageError
 from ..geometry.view import CROP
 from ..networks import weights
 from ..networks.config import PAPER, ModelConfig
@@ -59,9 +60,11 @@ def join_processes(device: str) -> torch.device:
 
     Raises UsageError.
     """
+    if device == "mps":
+        raise UsageError("--device mps: training there has not been tried; choose auto, cpu or cuda.")
     chosen = choose_device(device)
     if chosen.type == "mps":
-        chosen = torch.device("cpu")  # where nobody has tried
+        chosen = torch.device("cpu")
     if "RANK" in os.environ:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
         if chosen.type == "cuda":

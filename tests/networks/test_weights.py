@@ -214,7 +214,7 @@ def test_damage_shows_in_the_checksum(good):
         (HEADER | {"info": None}, "holds no portrait-anim model"),
         (
             HEADER | {"format": 1},
-            "holds the first painter (format 1), which this version no longer has; use the weights",
+            "holds the networks of an earlier version (format 1), which this one cannot use; use the weights",
         ),
         (HEADER | {"format": 3}, "of format '3', this version reads 2; update"),
         (HEADER | {"config": HEADER["config"] | {"dropout": 0.1}}, "unknown field 'dropout'"),

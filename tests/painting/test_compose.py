@@ -11,7 +11,7 @@ from portrait_anim.geometry.mesh import HeadMesh
 from portrait_anim.geometry.view import CROP
 from portrait_anim.geometry.warp import IS_FACE, STEP, UNSEEN
 from portrait_anim.painting import kernels
-from portrait_anim.painting.compose import N_PAINTED, compose_frame, paint_box, window
+from portrait_anim.painting.compose import N_RESULT, compose_frame, paint_box, window
 from portrait_anim.painting.conditioning import carried, condition
 from portrait_anim.painting.renderer import Renderer
 from portrait_anim.portrait.portrait import Portrait
@@ -36,7 +36,7 @@ def test_the_background_stands_still_or_moves_as_asked():
     for background in ("still", "warp"):
         portrait = Portrait.load(ASTRONAUT, background=background)
         landmarks = portrait.views[0].landmarks
-        nothing = np.zeros((CROP + 2, CROP + 2, N_PAINTED), np.float32)
+        nothing = np.zeros((CROP + 2, CROP + 2, N_RESULT), np.float32)
         frame = compose_frame(portrait, portrait.warper().warp(landmarks + [24, 0, 0]), nothing)
         made[background] = np.abs(frame.astype(int) - portrait.photo).mean(-1)
         person = portrait.region.rgba[..., 3] > 0
@@ -67,7 +67,9 @@ def test_input_and_refined_warp_are_those_of_plain_arithmetic(frame):
     refined, _ = over(moved(portrait, seen, flows), painting[..., 6] * share[..., 0])
     apart = cv2.GaussianBlur(np.abs(refined - start).max(-1), (0, 0), 1.5)
     trust = np.maximum((1 + (apart / 20) ** 2) ** -2.0, seen.face)[..., None]
-    image = np.clip(refined + trust * (1 - painting[..., :1]) * painting[..., 3:6] * 127.5, 0, 255)
+    face = seen.face[..., None]
+    painted_alone = face * start + (1 - face) * refined + trust * painting[..., 3:6] * 127.5
+    image = np.clip(painting[..., :1] * refined + (1 - painting[..., :1]) * painted_alone, 0, 255)
     added = (image - refined) * share
     made = painted[1:-1, 1:-1]
     difference = np.abs(made[..., :6] - np.dstack([refined, added]))  # remap rounds differently now and then
@@ -186,7 +188,7 @@ def test_there_is_no_seam_around_the_moving_region():
     landmarks = portrait.views[0].landmarks
     centre = landmarks.mean(0)
     warp = portrait.warper().warp((landmarks - centre) @ turn.T + centre)
-    frame = compose_frame(portrait, warp, np.zeros((CROP + 2, CROP + 2, N_PAINTED), np.float32)).astype(int)
+    frame = compose_frame(portrait, warp, np.zeros((CROP + 2, CROP + 2, N_RESULT), np.float32)).astype(int)
     photo = portrait.photo.astype(int)
     assert np.abs(frame[y0:y1, x0:x1] - photo[y0:y1, x0:x1]).mean() > 3  # something moved
     height, width = photo.shape[:2]

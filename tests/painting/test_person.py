@@ -104,7 +104,8 @@ def test_not_a_whole_file(saved, painter, tmp_path, cut):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"format": 1}, "of format '1'"),
+        ({"format": 1}, "of an earlier version (format 1); save it again from the photos"),
+        ({"format": 3}, "of format '3'"),
         ({"weights": "0" * 64}, "made with other weights, '00000000'"),
         ({"weights": None}, "holds no person"),
         ({"background": "sea"}, "holds no person"),
@@ -124,9 +125,9 @@ def test_wrong_headers(saved, painter, tmp_path, change, words):
 @pytest.mark.parametrize(
     "key, value, words",
     [
-        ("psi", None, "lacks psi"),
-        ("psi", torch.zeros(1, 3), "psi is not"),
-        ("psi", "nan", "psi is not"),
+        ("code", None, "lacks code"),
+        ("code", torch.zeros(1, 3), "its code is not"),
+        ("code", "nan", "its code is not"),
         ("more", torch.zeros(1), "unknown tensor 'more'"),
         ("photo.1", None, "unknown tensor 'landmarks.1'"),
         ("photo.0", None, "lacks photo.0"),
