@@ -131,3 +131,12 @@ def test_a_profile_that_turns_back_leaves_neither_a_second_face_nor_a_hole_at_re
 def test_a_head_that_looks_into_the_camera_hides_nothing_of_its_shell():
     warper = Warper([profile(5), profile(5).mirrored()])
     assert warper.warp(turned(PORTRAIT, 0.4)).shown.min() == 1
+
+
+def test_shares_are_shares_whoever_helps():
+    """A profile, its mirror image and photos from the front: none takes what another has taken."""
+    canvas = profile(50)
+    views = [canvas, canvas.mirrored(), profile(0), profile(10)]
+    for degrees in (50, 35, 15, 0, -20):
+        weights = Warper(views).warp(turned(PORTRAIT, np.radians(degrees))).weights
+        assert weights.min() > -1e-4 and np.abs(weights.sum(0) - 1).max() < 1e-4
