@@ -1,4 +1,4 @@
-"""The `portrait-anim` command: tools around `animate`: serve, batch, verify, doctor, prepare, meta-train, evaluate."""
+"""The `portrait-anim` command, whose subcommands are tools around `animate`."""
 
 import sys
 from pathlib import Path
@@ -310,6 +310,7 @@ def verify(
 
 
 def main() -> None:
+    """Run the `portrait-anim` command."""
     run(app)
 
 
