@@ -108,8 +108,8 @@ def expand(
 def name_output(output: str | None, images: tuple[str, ...], driver: str, number: int, several: bool = True) -> str:
     """Return the name of one output: the template filled in, or a default name in the given folder.
 
-    output: a name, a folder or a template; None for the default name. several: whether the command has several outputs, so
-    that `output` cannot be the name of a single file. Raises UsageError when `output` cannot be used.
+    output: a name, a folder or a template; None for the default name. several: whether the command has several outputs,
+    so that `output` cannot be the name of a single file. Raises UsageError when `output` cannot be used.
     """
     plain = default_output(images[0], driver)
     if output is None:
@@ -208,7 +208,8 @@ def run_job(
 def is_whole(output: str) -> bool:
     """Return whether an output is there and can be read.
 
-    An output gets its name only when it is complete, but it may have been damaged since: disks fill and copies break off.
+    An output gets its name only when it is complete, but it may have been damaged since: disks fill and copies break
+    off.
     """
     try:
         pattern = pictures_pattern(output)

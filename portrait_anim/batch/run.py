@@ -26,11 +26,11 @@ _COLUMNS = {"images": list[str | Path], "driver": str | Path, "output": str | Pa
 
 
 def read_jobs(path: str | Path, output: str | None = None, force: bool = False) -> list[Job]:
-    """Read the jobs of a CSV file (with a header) or of JSON lines, whose columns are named as the parameters of `animate`.
+    """Read the jobs of a CSV file with a header, or of JSON lines; columns are named as the parameters of `animate`.
 
-    Every job needs a driver, and images, person or source_video. An empty cell means the default. Lists (images, only) are
-    JSON lists, in CSV values separated by ";". Paths are relative to the current folder. output: a folder or template for
-    jobs without an output of their own.
+    Every job needs a driver, and images, person or source_video. An empty cell means the default. Lists (images, only)
+    are JSON lists, in CSV values separated by ";". Paths are relative to the current folder. output: a folder or
+    template for jobs without an output of their own.
 
     Raises InputError before any work is done; it tells of every line that cannot be used, at most MOST_SAID of them.
     Raises UsageError when `output` is impossible.
@@ -185,8 +185,8 @@ def run_batch(
 ) -> Iterator[Outcome]:
     """Run jobs and yield their outcomes as they come. Each is added to the report, a file of JSON lines.
 
-    Outputs that are there and whole are skipped, unless the job has the option `force`. The parameters are the options of
-    `portrait-anim batch`. Raises PortraitAnimError for a fault that concerns all jobs.
+    Outputs that are there and whole are skipped, unless the job has the option `force`. The parameters are the options
+    of `portrait-anim batch`. Raises PortraitAnimError for a fault that concerns all jobs.
     """
     if any(n is not None and n < 1 for n in (workers, threads)) or retries < 0:
         raise UsageError("--workers and --threads must be 1 or more, --retries 0 or more.")

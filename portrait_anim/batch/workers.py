@@ -85,7 +85,10 @@ def _serve(connection, settings: dict, folder: str) -> None:
 
 
 class RayWorker:
-    """A worker that is a Ray actor, on any machine of the cluster, which must see the same folders under the same names."""
+    """A worker that is a Ray actor on any machine of the cluster.
+
+    The machine must see the same folders under the same names.
+    """
 
     def __init__(self, settings: dict):
         import ray
@@ -121,8 +124,8 @@ class RayWorker:
 def connect(address: str, threads: int) -> int:
     """Join the Ray cluster at an address and return how many workers of `threads` threads fit into it.
 
-    address: "auto", "local", host:port or ray://host:port. Raises UsageError when Ray is not installed, InputError when no
-    cluster answers.
+    address: "auto", "local", host:port or ray://host:port. Raises UsageError when Ray is not installed, InputError when
+    no cluster answers.
     """
     try:
         import ray
@@ -143,7 +146,8 @@ def connect(address: str, threads: int) -> int:
 class _Queue:
     """The jobs that wait, grouped by driver.
 
-    A worker stays with a driver while that has jobs. Then it takes a driver that no other worker is at, or helps with one.
+    A worker stays with a driver while that has jobs. Then it takes a driver that no other worker is at, or helps with
+    one.
     """
 
     def __init__(self, jobs: list[Job]):

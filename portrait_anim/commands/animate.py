@@ -1,4 +1,4 @@
-"""The `animate` command: a thin layer over `Animator.animate`, in which every option is a parameter of the same name."""
+"""The `animate` command: a thin layer over `Animator.animate`, whose parameters have the names of the options."""
 
 from typing import Annotated
 

@@ -40,7 +40,10 @@ class Display:
     }  # fmt: skip
 
     def __init__(self, quiet: bool, note: Callable[[], str] | None = None):
-        """Create a display. note: returns a description of the device that makes the frames, shown before the first one."""
+        """Create a display.
+
+        note: returns a description of the device that makes the frames, shown before the first one.
+        """
         self.console = Console(stderr=True)
         self._quiet, self._bars, self._tasks, self._begin, self._job = quiet, None, {}, {}, None
         self._note, self._next, self._said = note, 0.0, set()
@@ -133,7 +136,10 @@ class Display:
 
 
 class BatchDisplay:
-    """Shows a batch on stderr: a line per job, and at the end which jobs failed. With json_lines, prints JSON on stdout too."""
+    """Shows the progress of a batch on stderr: a line per job, and at the end which jobs failed.
+
+    json_lines: whether to print one JSON object per job on stdout as well.
+    """
 
     def __init__(self, total: int, quiet: bool, json_lines: bool):
         self._total, self._quiet, self._json = total, quiet, json_lines
@@ -155,7 +161,10 @@ class BatchDisplay:
         say(f"[{done + self._skipped}/{self._total}] {'error: ' if outcome.error else ''}{said}{rest}")
 
     def summary(self, jobs: Path, report: Path) -> None:
-        """Print which jobs failed and how many were made, skipped and failed. jobs, report: the paths of the two files."""
+        """Print which jobs failed, and how many were made, skipped and failed.
+
+        jobs, report: the paths of the two files.
+        """
         if self.failed:
             say(f"error: {len(self.failed)} of {self._total} jobs of {jobs} failed:")
             for outcome in self.failed:
@@ -194,9 +203,9 @@ def print_json(value: dict) -> None:
 def to_stdout(output: str | None, taken: str | None) -> Iterator[tuple[str | None, object]]:
     """Yield the name of the file to write to, and the stream on which to report success, if any.
 
-    An output `-`, or one such as `-.gif`, is first written to a temporary file, because the index and sound of an MP4 are
-    added last. At the end of the block the file is copied to stdout. Raises UsageError when stdout is a terminal, or when
-    `taken` gives a reason why stdout cannot be used.
+    An output `-`, or one such as `-.gif`, is first written to a temporary file, because the index and sound of an MP4
+    are added last. At the end of the block the file is copied to stdout. Raises UsageError when stdout is a terminal,
+    or when `taken` gives a reason why stdout cannot be used.
     """
     if output is None or not re.fullmatch(r"-(\.\w+)?", output):
         yield output, sys.stdout
@@ -222,8 +231,8 @@ def to_stdout(output: str | None, taken: str | None) -> Iterator[tuple[str | Non
 def say(text: str, stream=None) -> None:
     """Print a line on stderr, or on the stream given.
 
-    A reader that has gone or a full disk is ignored, because it must not fail a run that works. Control characters, which
-    file names may contain, are escaped: they could move the cursor or split the line.
+    A reader that has gone or a full disk is ignored, because it must not fail a run that works. Control characters,
+    which file names may contain, are escaped: they could move the cursor or split the line.
     """
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     try:
@@ -235,8 +244,8 @@ def say(text: str, stream=None) -> None:
 def own_streams() -> None:
     """Make stdout and stderr safe to write to, and keep the output of native libraries out of them.
 
-    They become copies of the real ones (or lead nowhere, if those are closed) that can print any character. File descriptor
-    2 itself leads nowhere from then on, since MediaPipe's threads write to it at any time.
+    They become copies of the real ones (or lead nowhere, if those are closed) that can print any character. File
+    descriptor 2 itself leads nowhere from then on, since MediaPipe's threads write to it at any time.
     """
     null = os.open(os.devnull, os.O_RDWR)
     for name, number in (("stdout", 1), ("stderr", 2)):

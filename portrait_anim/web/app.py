@@ -197,7 +197,8 @@ def shown_name(host: str) -> str:
 def _save(upload: UploadFile, folder: Path, kind: str) -> Path:
     """Save an upload in a folder of its own and return its path.
 
-    It keeps its own name as far as that is harmless, because the name appears in messages and in the name of the result.
+    It keeps its own name as far as that is harmless, because the name appears in messages and in the name of the
+    result.
     """
     name = re.sub(r"[^\w .()+-]", "_", Path((upload.filename or "").replace("\\", "/")).name).lstrip(". -")[-80:]
     path = folder / kind / (name or kind)
@@ -224,8 +225,8 @@ def serve(
 ) -> None:
     """Serve the page on a socket made by `listen` until a signal arrives.
 
-    Then the running job is stopped and all files are deleted. Raises what the signal's handler raises, for SIGINT usually
-    KeyboardInterrupt.
+    Then the running job is stopped and all files are deleted. Raises what the signal's handler raises, for SIGINT
+    usually KeyboardInterrupt.
     """
     jobs = Jobs(animator or Animator())
     try:

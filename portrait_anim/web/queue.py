@@ -186,5 +186,5 @@ class Jobs:
 
     @staticmethod
     def sentence(text: object, folder: Path) -> str:
-        """Return an error or warning without the server's folder: the files are named as the user of the page knows them."""
+        """Return an error or warning without the server's folder, so that files have the names that the user knows."""
         return re.sub(re.escape(str(folder)) + r"/(portrait/|clip/)?", "", str(text))
