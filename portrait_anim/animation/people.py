@@ -1,4 +1,4 @@
-"""Who is animated: read from photos, from a video that stands for photos, or from a person file; fine-tuned or not."""
+"""Make the person who is animated, from photos or from a video that stands for photos, fine-tuned when asked for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,11 @@ AUTO_PHOTOS = 8  # from which finetune="auto" tunes: so many were measured to ga
 
 @dataclass
 class Portraits:
-    """The photos of one person, the first of them the canvas. left_out: places of files that are there twice."""
+    """The portraits of one person, of which the first is the canvas.
+
+    warnings: sentences for the user. left_out: the indices of files that were left out because they show the same photo
+    as another.
+    """
 
     photos: list  # of Portrait
     warnings: list[str] = field(default_factory=list)
@@ -27,7 +31,10 @@ class Portraits:
 def read_portraits(
     images: list[Path], options: "Options", progress: Callable[[str, int, int | None], None]
 ) -> Portraits:
-    """The portraits of all photos and of the video's frames, checked against each other. progress gets the stage."""
+    """Read the portraits from all photos and from frames of the source video, and check them against each other.
+
+    `progress` gets the stage ("portrait" or "source"), how many photos are done, and how many there are.
+    """
     from ..portrait.portrait import Portrait, check_photos
     from ..portrait.source_video import portraits_of_video
 
@@ -66,7 +73,10 @@ def read_portraits(
 def make_person(
     portraits: list, painter, weights, options: "Options", progress: Callable[[str, int, int], None]
 ) -> Person:
-    """The person of these portraits, fine-tuned when asked for; Ctrl-C then ends the tuning only."""
+    """Return the person of these portraits, fine-tuned if the options ask for it.
+
+    Ctrl-C during fine-tuning ends only that, and what was learned is kept. painter: None when there are no weights.
+    """
     finetune = options.finetune
     if finetune == "off" or painter is None or (finetune == "auto" and len(portraits) < AUTO_PHOTOS):
         with single_threaded_libraries():

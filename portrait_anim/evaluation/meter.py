@@ -1,4 +1,4 @@
-"""The measures of a picture against its target, at 256 px: those of the papers, and some of mouth and eyes alone."""
+"""Measure a picture against its target at 256 px, by the measures of the papers and some of mouth and eyes alone."""
 
 import cv2
 import numpy as np
@@ -20,14 +20,14 @@ METRICS = {  # key: (heading, decimals); all but the last three are better when 
 
 
 def reduced(image: np.ndarray) -> np.ndarray:
-    """Return a picture of the networks' size at that of the measures."""
+    """Return a picture of the networks' size, reduced to the size of the measures."""
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
 class Meter:
     """Measures pictures against their targets, both (256, 256, 3) uint8.
 
-    mean: the embedding of all the shards' people, to centre CSIM.
+    mean: the mean embedding of the people in the given shards, by which CSIM is centred.
     """
 
     def __init__(self, shards: list[Shard]):
