@@ -43,7 +43,7 @@ def mouth_opening(shapes: np.ndarray) -> np.ndarray:
 
 
 def gaze(shapes: np.ndarray) -> np.ndarray:
-    """Return where the irises look in canonical shapes (T, 478, 3), in eye widths from the middle of the eye: (T, 2)."""
+    """Return where the irises look, in eye widths from the middle of the eye, from canonical shapes (T, 478, 3): (T, 2)."""
     width = np.linalg.norm(shapes[:, [33, 362]] - shapes[:, [133, 263]], axis=-1).mean(1)
     return features(shapes)[:, -2:] / width[:, None]
 

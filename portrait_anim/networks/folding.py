@@ -148,6 +148,7 @@ class FoldedStem(FoldedConv):
         self._unshuffle = unshuffle
 
     def __call__(self, x: Tensor, activated: bool = False) -> Tensor:
+        """Return the convolution of the unshuffled x, followed by the leaky ReLU if `activated`."""
         n, c, height, width = x.shape
         k = self._unshuffle
         x = x.permute(0, 2, 3, 1).unflatten(2, (-1, k)).unflatten(1, (-1, k))  # (N, H/k, k, W/k, k, C)

@@ -108,7 +108,7 @@ class TrainingPairs:
         return self._lit[canvas, other]
 
     def _reposed(self, rng: np.random.Generator) -> tuple[list[View], np.ndarray, View]:
-        """Return the only photo in another pose as source, its plate, and the photo itself as target, or the two reversed.
+        """Return a source, its plate and a target: the only photo in another pose, and the photo itself, or the reverse.
 
         The other pose is painted by the untuned G. If it were only warped, a warp alone could restore it, and G would
         learn to paint nothing. G would also forget what it paints where the photo's own expression asks for nothing, as

@@ -31,7 +31,10 @@ _LOWER_LIDS = np.concatenate([RIGHT_EYE[7:0:-1], LEFT_EYE[:8:-1]])  # each below
 
 
 def _near(points: np.ndarray, reach: float) -> np.ndarray:
-    """Return weights (478, 1) that are 1 at the given landmarks and fall to 0 away from them, with a reach in face heights."""
+    """Return weights (478, 1) that are 1 at the given landmarks and fall to 0 away from them.
+
+    reach: the distance at which they have fallen to 0.6, in face heights.
+    """
     distance = np.linalg.norm(MEAN_FACE[:, None] - MEAN_FACE[None, points], axis=-1).min(1)
     return np.exp(-((distance / reach) ** 2) / 2)[:, None]
 
