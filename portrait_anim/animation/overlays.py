@@ -12,8 +12,8 @@ from ..media.reading import FrameReader
 from ..motion.retarget import Retargeter
 from ..portrait.portrait import Portrait
 
-SHEET_FRAMES = 12  # of a preview: two thirds evenly spread, the others the most different ones
-SHEET_WIDTH = 1920  # px, about
+SHEET_FRAMES = 12  # frames of a preview: two thirds evenly spread, the others the most different ones
+SHEET_WIDTH = 1920  # px, approximately
 _LINE, _MESH, _TEXT, _STRIP = (80, 255, 120), (255, 255, 255), (235, 235, 235), (24, 24, 24)
 _FACE_EDGES = np.unique(
     np.sort(

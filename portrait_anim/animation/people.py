@@ -12,7 +12,7 @@ from ..system.threads import single_threaded_libraries
 if TYPE_CHECKING:
     from .options import Options
 
-AUTO_PHOTOS = 8  # from which finetune="auto" tunes: so many were measured to gain by it (see the model card)
+AUTO_PHOTOS = 8  # finetune="auto" tunes from so many on, where it was measured to help (see the model card)
 
 
 @dataclass
@@ -58,7 +58,7 @@ def read_portraits(
             loaded.warnings.append(f"{source_video}: only {len(found)} of its frames could be used as photos.")
         loaded.photos += found
         names += [source_video] * len(found)
-    canvas = loaded.photos[0]  # further photos may well look aside or shut their eyes
+    canvas = loaded.photos[0]  # only this one is checked: in further photos the person may look aside
     loaded.warnings += portrait_warnings(str(names[0]), canvas.photo, canvas.landmarks)
     if len(images) > 1:
         kept, said = check_photos(loaded.photos[: len(images)], images)

@@ -19,7 +19,7 @@ from ..errors import InputError, PortraitAnimError, UsageError
 from ..media.reading import probe
 from ..system.files import is_picture, mode_of, pictures, pictures_pattern, preview_of
 
-FIELDS = ("portrait", "driver", "number")  # of a template
+FIELDS = ("portrait", "driver", "number")  # that an output's template may have
 
 
 @dataclass(frozen=True)

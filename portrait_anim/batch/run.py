@@ -18,7 +18,7 @@ from .jobs import Job, Outcome, check_new, name_output
 from .workers import LocalWorker, RayWorker, connect, distribute
 
 LISTS = ";"  # between the values of a list in a CSV cell
-MOST_SAID = 10  # sentences about a job file that cannot be used
+MOST_SAID = 10  # sentences in the error about a job file
 _COLUMNS = {"images": list[str | Path], "driver": str | Path, "output": str | Path} | typing.get_type_hints(Options)
 
 
@@ -37,7 +37,7 @@ def read_jobs(path: str | Path, output: str | None = None, force: bool = False) 
     """
     name_output(output, ("portrait.jpg",), "driver.mp4", 1)
     jobs, taken = [], set()
-    wrong: dict[str, list[int]] = {}  # what is said -> of which lines
+    wrong: dict[str, list[int]] = {}  # the sentence about a fault: the lines that have it
     for number, (line, row) in enumerate(_rows(Path(path)), 1):
         try:
             job = _job(_object(row) if isinstance(row, str) else row, number, output, force)

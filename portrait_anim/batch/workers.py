@@ -37,7 +37,7 @@ class Runner:
         """Run a job and return its outcome. An unexpected exception becomes an error of the job."""
         try:
             return run_job(job, self._animator, skip_existing=not job.options.get("force"))
-        except Exception as error:  # one bug must not end thousands of jobs
+        except Exception as error:  # a bug that one job meets must not end thousands of jobs
             text = f"{job.output}: unexpected {type(error).__name__} ({error}); please report this with the job."
             return Outcome(job, error=PortraitAnimError(text))
 
@@ -50,7 +50,7 @@ class LocalWorker:
         self._connection, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there, settings, os.getcwd()), daemon=True)
         self._process.start()
-        there.close()  # so that its end is noticed
+        there.close()  # else the end of the process would not be noticed
         self._thread = ThreadPoolExecutor(1)
 
     def submit(self, job: Job) -> Future:
@@ -81,7 +81,7 @@ def _serve(connection, settings: dict, folder: str) -> None:
         while True:
             connection.send(runner.run(connection.recv()))
     except (SystemExit, EOFError, OSError):
-        os._exit(0)  # threads of native libraries must not hold it up
+        os._exit(0)  # without waiting for threads of native libraries
 
 
 class RayWorker:
@@ -135,7 +135,7 @@ def connect(address: str, threads: int) -> int:
         if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
             socket.create_connection((place[1], int(place[2])), timeout=10).close()  # Ray itself would try for minutes
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="portrait-anim")
-    except Exception as error:  # ConnectionError, ValueError, RuntimeError and gRPC's own
+    except Exception as error:  # it may be ConnectionError, ValueError, RuntimeError or one of gRPC
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
             f"--ray {address}: no Ray cluster answers there ({reason}); start one, or leave --ray out."
@@ -183,7 +183,7 @@ def distribute(jobs: list[Job], start: Callable, workers: int, retries: int) -> 
     def give(worker) -> None:
         if job := queue.take(worker):
             running[worker.submit(job)] = worker, job
-        else:  # a Ray worker that still waits for its place may now get this one's
+        else:  # frees the place for a Ray worker that still waits for one
             pool.remove(worker)
             worker.close()
 

@@ -20,9 +20,9 @@ from ..errors import OutputError, PortraitAnimError, UsageError
 from ..system.files import VIDEO_SUFFIXES
 from ..system.signals import ENDING, raise_on
 
-EXIT_SOME_FAILED = 5  # of several outputs
+EXIT_SOME_FAILED = 5  # exit code when some of several outputs failed
 EXIT_INTERRUPTED = 130
-FIRST_ESTIMATE, NEXT_ESTIMATE = 2.0, 30.0  # s: when a line says how long a stage will take, where there are no bars
+FIRST_ESTIMATE, NEXT_ESTIMATE = 2.0, 30.0  # s, after which estimates are printed where there are no bars
 
 
 def shown(path: Path) -> str:
@@ -70,7 +70,7 @@ class Display:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        # rich would send stdout, too, where the bars are: to the terminal, though it may be a file or a pipe.
+        # By default rich redirects stdout to the bars' terminal, even when stdout is a file or a pipe.
         self._bars = Progress(*columns, console=self.console, refresh_per_second=5, redirect_stdout=False)
         self._bars.start()
 
@@ -92,7 +92,7 @@ class Display:
         rate = f"{speed:.1f}/s" if speed and step.total != 1 else ""
         if self._bars:
             if step.stage not in self._tasks:
-                for before in self._bars.tasks:  # a clip may end before it said it would
+                for before in self._bars.tasks:  # a clip may have fewer frames than its header says
                     self._bars.update(before.id, total=before.completed)
                 self._tasks[step.stage] = self._bars.add_task(self._TITLES[step.stage], total=step.total, rate="")
             self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, rate=rate)
@@ -264,14 +264,14 @@ def run(application: typer.Typer) -> None:
 
     An error becomes one sentence on stderr. Ctrl-C, SIGTERM and SIGHUP stop the run cleanly.
     """
-    gc.set_threshold(700, 10, 1000)  # what gets old here was imported: it is searched for garbage a hundredth as often
+    gc.set_threshold(700, 10, 1000)  # old objects are mostly imported code: search them rarely
     own_streams()
     try:
-        # What is ignored stays so: nohup, background jobs.
+        # Signals that are ignored stay so, as under nohup and in background jobs.
         raise_on([number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN], KeyboardInterrupt)
         _check_folder()
         _check_dashes(application)
-        returned = application(standalone_mode=False)  # the code of an Exit, or what the command returns: None
+        returned = application(standalone_mode=False)  # the code of a typer.Exit, else None
         code = returned if isinstance(returned, int) else 0
     except PortraitAnimError as error:
         for sentence in getattr(error, "errors", [error]):
@@ -285,10 +285,10 @@ def run(application: typer.Typer) -> None:
         say("interrupted: nothing unfinished was left behind")
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.close()  # now, while an error can be ignored
+            stream.close()  # here, where an error can be ignored
         except OSError:
             pass
-    os._exit(code)  # threads of native libraries, or of a run that was stopped, must not hold it up
+    os._exit(code)  # without waiting for threads of native libraries or of a stopped run
 
 
 def _check_folder() -> None:

@@ -52,7 +52,7 @@ def examine(weights: str | None = None, device: str = "auto", precision: str = "
             yield Check(name, *look())
         except PortraitAnimError as error:
             yield Check(name, False, str(error))
-        except Exception as error:  # whatever is broken in an installation, it is what we are looking for
+        except Exception as error:  # a broken installation may raise anything
             yield Check(
                 name, False, f"{type(error).__name__}: {error}; reinstall with `pip install -c constraints.txt .`"
             )
@@ -158,7 +158,7 @@ def _speed(animator: Animator) -> tuple[bool, str]:
     frames = rendered(
         Renderer.of(portrait, generator, painted_box(targets, portrait.views[0])), targets, animator.threads
     )
-    for _ in range(2):  # the first ones are slow
+    for _ in range(2):  # the first frames are slow and not measured
         next(frames)
     begin, count = time.perf_counter(), 0
     for _ in frames:

@@ -48,7 +48,7 @@ def serve(
     try:
         print(f"http://{shown}:{listener.getsockname()[1]}/  (Ctrl-C stops)", flush=True)
         web.serve(listener, host, max_upload, Animator(weights, device, precision))
-    except KeyboardInterrupt:  # the usual end, not a run that was broken off
+    except KeyboardInterrupt:  # the usual way to stop the server
         pass
     say("stopped; all uploads and videos were deleted")
 

@@ -23,8 +23,8 @@ from .meter import SIDE, Meter, reduced
 from .motion import compare, find_again, summary
 from .reenactment import renderer_of
 
-FRAMES = 60  # of every driver
-NOISE = 4.0  # of 255: deviation of the still driver's pixels, as of a camera's
+FRAMES = 60  # how many frames of every driver are used
+NOISE = 4.0  # of 255, standard deviation of the noise that is added to a still driver, as of a camera
 METRICS = {  # key: (heading, decimals, target)
     "blink_f1": ("blink F1", 2, ">= .85"), "lips_f1": ("lip-closure F1", 2, ">= .85"),
     "mouth": ("mouth opening r", 3, ""), "yaw": ("yaw r", 3, ">= .95"), "pitch": ("pitch r", 3, ">= .95"),

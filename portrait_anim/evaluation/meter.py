@@ -10,8 +10,8 @@ from ..landmarks.tracking import MediaPipeTracker
 from ..networks.perceptual import FaceNet, centred_cosine, face_chip, perceptual_distance
 from ..training.shards import Shard
 
-SIDE = 256  # px of the pictures that are measured: what the papers give, and all figures before
-LOCAL = 72  # px: side of the mouth and eyes crops
+SIDE = 256  # px of the pictures that are measured, as in the papers and in all earlier figures
+LOCAL = 72  # px, side of the crops of mouth and eyes
 METRICS = {  # key: (heading, decimals); all but the last three are better when lower
     "l1": ("L1", 2), "mouth_inside": ("inside the mouth", 1), "mouth_l1": ("mouth crop", 2),
     "eyes_l1": ("eyes crop", 2), "mouth_perceptual": ("per-m", 3), "eyes_perceptual": ("per-e", 3), "akd": ("AKD", 2),

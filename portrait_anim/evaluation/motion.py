@@ -43,7 +43,10 @@ def mouth_opening(shapes: np.ndarray) -> np.ndarray:
 
 
 def gaze(shapes: np.ndarray) -> np.ndarray:
-    """Return where the irises look, in eye widths from the middle of the eye, from canonical shapes (T, 478, 3): (T, 2)."""
+    """Return the direction of gaze of canonical shapes (T, 478, 3): (T, 2).
+
+    It is how far the irises are from the middle of the eye, in eye widths.
+    """
     width = np.linalg.norm(shapes[:, [33, 362]] - shapes[:, [133, 263]], axis=-1).mean(1)
     return features(shapes)[:, -2:] / width[:, None]
 

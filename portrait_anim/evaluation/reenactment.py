@@ -33,7 +33,7 @@ class _Tuner:
     def __init__(self, weights: Path | None, seconds: float, painter: Painter):
         self._weights, self._seconds, self._painter = load(weights, critic=True), seconds, painter
         self._key, self._tuned = None, None
-        self.helped: dict[str, int] = {}  # how many persons were better for it
+        self.helped: dict[str, int] = {}  # number of shots: how many persons tuning made better
 
     def __call__(self, pair: Pair) -> tuple[Painter, torch.Tensor]:
         if self._key != (id(pair.shard), pair.sources):

@@ -56,7 +56,7 @@ def _read_dlib(path: Path) -> list[Tensor]:
     params, at = [], 0
     while found := re.compile(rb"\x05con_4|\x07affine_|\x04fc_2").search(data, at):
         at, header = found.end(), []
-        for _ in range(7 if found.group() == b"\x04fc_2" else 5):  # fc_2 has its two sizes first
+        for _ in range(7 if found.group() == b"\x04fc_2" else 5):  # fc_2 begins with its two sizes
             end = at + 1 + (data[at] & 15)
             header.append(int.from_bytes(data[at + 1 : end], "little"))
             at = end
@@ -137,7 +137,7 @@ def face_chip(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     # Least-squares similarity transform, with points as complex numbers: chip = turn * image + shift.
     centred = points - points.mean()
     turn = np.vdot(centred, CHIP_POINTS) / np.vdot(centred, centred).real
-    if (factor := int(1 / abs(turn))) > 1:  # reduce first: bilinear sampling of a large picture would alias
+    if (factor := int(1 / abs(turn))) > 1:  # reduce first, because bilinear sampling of a large picture would alias
         height, width = (side // factor for side in image.shape[:2])
         image = image[: height * factor, : width * factor]
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -193,7 +193,7 @@ class ImageNetFeatures(nn.Module):
         half = conv.kernel_size[0] // 2
         if conv.stride[0] == 1:
             return conv(x)
-        if x.is_cpu and x.dtype == torch.bfloat16:  # the gradient of the stride takes 20 times longer there
+        if x.is_cpu and x.dtype == torch.bfloat16:  # where the gradient of a strided convolution takes 20 times longer
             return F.conv2d(x, conv.weight, conv.bias, padding=half, groups=conv.groups)[:, :, 1::2, 1::2]
         return conv(F.pad(x, (half - 1, half) * 2))  # TensorFlow's padding
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from .painter import ConditionedGenerator, Encoding, Painter
 
 FORMAT = 2
-EARLIER_FORMAT = 1  # whose generator and code fit the networks no longer
-KEY = "portrait_anim_person"  # of the metadata
+EARLIER_FORMAT = 1  # its generator and code no longer fit the networks
+KEY = "portrait_anim_person"  # the key of the header in the file's metadata
 SUFFIX = ".safetensors"
 MAX_SIDE = 8192  # px of a photo, the largest --max-size
-_MAX_MISFIT = 0.1  # face heights; rms distance of the rigid points from the mean face, real ones have under 0.05
+_MAX_MISFIT = 0.1  # face heights, rms distance of the rigid points from the mean face; real faces have under 0.05
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Person:
     painter: Painter | None
     encoding: Encoding | None
     tuned: bool = False
-    notes: list[str] = field(default_factory=list)  # for the user: how fine-tuning went, if not as wished
+    notes: list[str] = field(default_factory=list)  # sentences for the user when fine-tuning did not help
 
     @classmethod
     def of(cls, portraits: list[Portrait], painter: Painter | None) -> Person:
@@ -84,7 +84,7 @@ class Person:
 
         path = check_person(path)
         try:
-            with safe_open(path, framework="pt") as file:  # which checks the header and the file's length
+            with safe_open(path, framework="pt") as file:  # checks the header and the file's length
                 background = _read_header(path, file.metadata(), painter.weights.sha256)
                 photos, landmarks = _read_photos(path, file)
                 code = _read_code(path, file, painter)

@@ -43,7 +43,7 @@ def matte(image: np.ndarray) -> np.ndarray:
         raw = _segmenter().process(np.ascontiguousarray(image)).segmentation_mask.astype(np.float32)
     guide = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     refined = guided_filter(guide, raw, max(4, image.shape[0] // 48), 50.0)
-    return np.clip((refined - 0.25) / 0.5, 0, 1)  # half-hearted areas are decided: they would be a double picture
+    return np.clip((refined - 0.25) / 0.5, 0, 1)  # decide undecided areas, which would become a double picture
 
 
 def plate(image: np.ndarray, matte: np.ndarray, ring: np.ndarray) -> np.ndarray:
@@ -62,14 +62,14 @@ def plate(image: np.ndarray, matte: np.ndarray, ring: np.ndarray) -> np.ndarray:
     hole = cv2.dilate(matte, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (spread, spread))) > 0.1
     if not hole.any():
         return image.copy()
-    if hole.all():  # nothing is known of the background: its colour may be anything that is in the photo
+    if hole.all():  # nothing is known of the background, so any colour of the photo will do
         return cv2.GaussianBlur(image, (0, 0), 32 * unit)
     small = cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA).astype(np.float32)
     known = 1 - cv2.resize(hole.astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA)
     known[known < 0.9] = 0
     filled = cv2.resize(push_pull(small, known), (width, height), interpolation=cv2.INTER_LINEAR)
 
-    # Nearest known pixel of every pixel, then the point as far behind it: 2 * nearest - here.
+    # Find the nearest known pixel of every pixel, then the point as far behind it: 2 * nearest - here.
     distance, label = cv2.distanceTransformWithLabels(
         hole.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )

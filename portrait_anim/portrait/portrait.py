@@ -16,7 +16,7 @@ from ..media.photo import SEARCH_SIZE, fit_size, load_photo
 from . import layers
 
 HEAD_SQUARE = 2.1  # side of the crop in heights of the landmarks' box: the whole head, hair, top of the shoulders
-HEAD_RISE = 0.06  # the crop's centre above the landmarks', same unit
+HEAD_RISE = 0.06  # how far the crop's centre is above that of the landmarks, in the same unit
 MIN_FACE = 24  # px, height of the landmarks' box: smaller faces have no features to move
 MATTE_SIZE = 640  # px, longer side at which the matte is computed
 _TWIN = 2.0  # mean difference of two crops, of 255, below which they are one photo: re-encoding makes about 1
@@ -100,7 +100,7 @@ class Portrait:
         view = View(image, points, matte)
         self.plate = in_crop(self.region.plate)  # (512, 512, 3) uint8
         canvas = Source(self.region.rgba, (self.corner - self.region.box[:2]).astype(np.float32), self.scale)
-        # Parallel lists, of what the photos show of the person: the canvas, its mirror image, then further photos.
+        # Parallel lists of the canvas, its mirror image, then the further photos of the person.
         self.views, self.sources = [view, view.mirrored()], [canvas]
         self.sources.append(_relit(canvas, self.views[1]))
 
@@ -173,7 +173,7 @@ class Portrait:
                 ramp = np.clip(2 - 2 * np.arange(hold.shape[axis], dtype=np.float32) / band, 0, 1)[::inside]
                 hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
         rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
-        person = matte if self.background == "still" else np.zeros_like(matte)  # there is no telling them apart
+        person = matte if self.background == "still" else np.zeros_like(matte)  # no telling them apart otherwise
         plate = layers.plate(photo, person, shell[0] - (x0, y0))
         return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, plate, hold)
 

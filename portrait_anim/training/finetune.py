@@ -28,7 +28,7 @@ from ..painting.person import Person
 from ..portrait.portrait import Portrait
 from .tuner import FinetuneConfig, Tuner
 
-AUTO_STEPS, AUTO_SECONDS = 80, 110.0  # "auto": so many steps, and at most so many seconds
+AUTO_STEPS, AUTO_SECONDS = 80, 110.0  # the budget of "auto": so many steps, in at most so many seconds
 
 
 @dataclass
@@ -78,7 +78,7 @@ def finetune(
     checks = [examples.item(j, held_out=True) for j in range(config.checks)]
     ready = time.monotonic()
     best, before = tuner.start, tuner.measure(checks, tuner.start)
-    reserve = time.monotonic() - ready  # s: what the last measurement will take
+    reserve = time.monotonic() - ready  # s, kept for the last measurement
     after, since, number = before, 0, 0
     with ThreadPoolExecutor(1) as pool:  # makes the next items while the networks learn from these
         make = lambda number: [examples.item(j) for j in range(number * pairs, (number + 1) * pairs)]

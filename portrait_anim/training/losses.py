@@ -24,8 +24,8 @@ class LossWeights:
     """The weights of the terms in the sum. Feature distances are relative, see `perceptual.feature_distance`."""
 
     image: float = 8.0  # L1 of the picture, weighted by place: see `place_weights`
-    warp: float = 2.0  # L1 of the refined warp alone: flow and matte learn where colour hides them, too
-    paint: float = 3.0  # L1 with all of the colour: it must be ready before the mask calls on it
+    warp: float = 2.0  # L1 of the refined warp alone, so that flow and matte learn under colour, too
+    paint: float = 3.0  # L1 with all of the colour, which must be good before the mask uses it
     smooth_flow: float = 0.02
     keep: float = 0.02  # prefers the warp where both are as good
     matte: float = 0.02  # prefers the matte that the warp brings
@@ -33,7 +33,7 @@ class LossWeights:
     look: float = 1.0  # ImageNet features of the same: texture
     face_local: float = 4.0  # FaceNet features of mouth and eyes at half the resolution
     sharp_local: float = 1.4  # both networks on mouth and eyes at 512 px, where the clip resolves them
-    vgg19: float = 0.15  # the paper's, on features of Caffe's scale; for who has the networks
+    vgg19: float = 0.15  # the paper's weight, for features of Caffe's scale; only if the user has the networks
     vggface: float = 0.025
     adversarial: float = 0.15
     features: float = 4.0  # feature matching, times `adversarial`

@@ -33,7 +33,7 @@ class PairsConfig:
     """
 
     boxes: EpisodeConfig = field(default_factory=_boxes)
-    max_sources: int = 8  # photos that a target is made from, as far as there are: as many as in use
+    max_sources: int = 8  # most photos that a target is made from, as many as when animating
 
 
 class TrainingPairs:
@@ -46,7 +46,7 @@ class TrainingPairs:
         self.views, self.seed, self.config = views, seed, config
         self._plates = [layers.plate_behind(view) for view in views]
         self._lit: dict[tuple[int, int], np.ndarray] = {}
-        self.kept_back = self._most_usual() if len(views) > 2 else None  # never a target when learning
+        self.kept_back = self._most_usual() if len(views) > 2 else None  # a target only when measuring
         if len(views) == 1:
             both = [views[0], views[0].mirrored()]
             self._renderer = Renderer(both, self._plates[0], painter.generator_for(painter.encode(both)))
@@ -108,7 +108,7 @@ class TrainingPairs:
         return self._lit[canvas, other]
 
     def _reposed(self, rng: np.random.Generator) -> tuple[list[View], np.ndarray, View]:
-        """Return a source, its plate and a target: the only photo in another pose, and the photo itself, or the reverse.
+        """Return the only photo in another pose as source, its plate, and the photo itself as target, or the reverse.
 
         The other pose is painted by the untuned G. If it were only warped, a warp alone could restore it, and G would
         learn to paint nothing. G would also forget what it paints where the photo's own expression asks for nothing, as
@@ -119,7 +119,7 @@ class TrainingPairs:
         painted = square.painted[1:-1, 1:-1]
         image, residual = np.zeros(view.image.shape, np.float32), painted[..., 8:10]
         for other, flow, weight in zip(self._both, square.seen.flows, square.seen.weights):
-            if flow is not None:  # Lanczos: G shall undo the warp, not a blur that no photo has
+            if flow is not None:  # Lanczos, so that G learns to undo the warp, not a blur that no photo has
                 at = flow + residual - np.float32(0.5)
                 moved = cv2.remap(other.image, at, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
                 image += weight[..., None] * moved

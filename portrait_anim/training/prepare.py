@@ -204,7 +204,7 @@ def _make_shard(file: Path, group: str, frames: list, faces: list, refiner: Refi
         crop = cut_square(frame, corner, side, size)
         landmarks[n] = refiner(crop, landmarks[n])
         images.append(to_jpeg(crop[..., ::-1], config.jpeg_quality))
-        # The matte is smooth, half the resolution holds it.
+        # Half the resolution is enough for the matte, which is smooth.
         soft = cv2.resize(matte(crop), (size // 2, size // 2), interpolation=cv2.INTER_AREA)
         mattes.append(to_jpeg((soft * 255).round().astype(np.uint8), 90))
     header = {"format": FORMAT, "video": file.name, "group": group, "scale": scale, "size": size}

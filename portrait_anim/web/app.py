@@ -70,7 +70,7 @@ def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> Fast
 
     @app.get("/")
     def index() -> HTMLResponse:
-        nonce = secrets.token_urlsafe(16)  # only our own script and style run, whatever a file is named
+        nonce = secrets.token_urlsafe(16)  # only our own script and style run, whatever names files have
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
             "img-src 'self' blob: data:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; "
@@ -98,7 +98,7 @@ def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> Fast
         folder = jobs.new_folder()
         try:
             photo = _save(portrait, folder, "portrait")
-            load_photo(photo)  # a wrong file is refused at once, not when its turn comes
+            load_photo(photo)  # so that a wrong file is refused at once, not when its turn comes
             moved_by = driver if clip is None else _save(clip, folder, "clip")
             if clip is not None:
                 probe(moved_by)
@@ -167,7 +167,7 @@ def _is_own_name(named: str, host: str) -> bool:
     except ValueError:
         return False
     if name in ("localhost", host) or _is_address(name):
-        return True  # an address never went through a name server, so nobody can have bent it
+        return True  # an address needs no name server, so DNS rebinding is impossible
     machine = socket.gethostname().lower()
     return not is_loopback(host) and name in (machine, f"{machine}.local")
 
@@ -237,7 +237,7 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=2,
         )
-        uvicorn.Server(config).run(sockets=[listener])  # ends in good order, then passes the signal on
+        uvicorn.Server(config).run(sockets=[listener])  # shuts down in good order, then raises the signal again
     finally:
         jobs.close()
         listener.close()

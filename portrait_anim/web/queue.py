@@ -14,10 +14,10 @@ from ..animation.animator import Animator, Result
 from ..animation.inputs import Progress
 from ..errors import PortraitAnimError
 
-MAX_WAITING = 4  # jobs beside the one that runs
+MAX_WAITING = 4  # jobs that may wait beside the one that runs
 MAX_KEPT = 8  # finished jobs whose videos are kept
-KEEP_SECONDS = 1800.0  # a finished job's video, unless it is deleted before
-ABANDONED_SECONDS = 180.0  # nobody asked for so long: the page was closed (hidden pages ask once a minute)
+KEEP_SECONDS = 1800.0  # how long the video of a finished job is kept, unless deleted before
+ABANDONED_SECONDS = 180.0  # without a request: the page was closed (a hidden page asks once a minute)
 
 
 class QueueFull(PortraitAnimError):
@@ -46,7 +46,7 @@ class Job:
     message: str = ""
     result: Result | None = None
     seen: float = field(default_factory=time.monotonic)
-    changed: float = field(default_factory=time.monotonic)  # when stage or state last did
+    changed: float = field(default_factory=time.monotonic)  # when stage or state last changed
     cancel: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -109,7 +109,7 @@ class Jobs:
         """Cancel a job if it is not done yet, and delete its files."""
         with self._changed:
             job.cancel.set()
-            if job.state != "running":  # the worker deletes what it works on
+            if job.state != "running":  # else the worker deletes it when it has stopped
                 self._forget(job)
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class Jobs:
                 if self._closed:
                     return
                 if job is None:
-                    self._changed.wait(timeout=30)  # then clean up again
+                    self._changed.wait(timeout=30)  # cleans up at least every 30 s
                     continue
                 job.state, job.changed = "running", time.monotonic()
             state, message = self._run(job)
