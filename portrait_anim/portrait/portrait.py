@@ -173,7 +173,7 @@ class Portrait:
                 ramp = np.clip(2 - 2 * np.arange(hold.shape[axis], dtype=np.float32) / band, 0, 1)[::inside]
                 hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
         rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
-        person = matte if self.background == "still" else np.zeros_like(matte)  # no telling them apart otherwise
+        person = matte if self.background == "still" else np.zeros_like(matte)  # "warp" has a single layer
         plate = layers.plate(photo, person, shell[0] - (x0, y0))
         return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, plate, hold)
 
