@@ -1,4 +1,4 @@
-"""The whole way from one portrait and one driver to one output."""
+"""Animate one portrait by one driver: the whole way from the two files to one output."""
 
 from ..system.lazy import lazy_exports
 

@@ -1,7 +1,7 @@
-"""Reading portrait and driver, the first time in a helper process while this one loads the networks.
+"""Read portrait and driver, the first time in a helper process while this one loads the networks.
 
-All that is imported for either is Python code and would take turns: in two processes the first frame comes 0.8 s
-earlier (of 2.7).
+Most of either is the importing of Python code, for which threads of one process would take turns. With two processes
+the first frame comes 0.8 s earlier (of 2.7 s).
 """
 
 import os
@@ -106,7 +106,10 @@ def _driver_options(request: Request) -> tuple:
 
 
 def _identity(path: str | Path) -> tuple:
-    """Changes when the file does. A file that is missing has none yet: whoever reads it says so."""
+    """Return a key of a file that changes when the file does.
+
+    A missing file has a key, too: the code that reads it reports the fault.
+    """
     try:
         status = os.stat(path)
         return (os.path.abspath(path), status.st_size, status.st_mtime_ns)

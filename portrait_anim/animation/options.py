@@ -1,4 +1,4 @@
-"""Every option of `Animator.animate`, and so of the `animate` command: its name, its default and what it may be."""
+"""The options of `Animator.animate`, and so of the `animate` command: their names, defaults and possible values."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +15,12 @@ FINETUNE_SECONDS = (5.0, 3600.0)  # the shortest and the longest fine-tuning tha
 
 @dataclass(frozen=True)
 class Options(MotionOptions):
-    """How to animate; the options of the motion itself are those of `MotionOptions`.
+    """The options of an animation; those of the motion itself are inherited from `MotionOptions`.
 
-    `animate --help` says of each what it does. save_motion, save_person: files to write beside the output. preview:
-    make only a contact sheet of a few frames, OUTPUT.preview.png. finetune: "auto", "off" or seconds. person: a file
-    that save_person wrote before. Photos may be followed by `shots` frames of source_video, or come from it alone.
+    `animate --help` explains each of them. save_motion, save_person: files to write beside the output. preview: whether
+    to make only a contact sheet of a few frames, OUTPUT.preview.png. finetune: "auto", "off" or seconds. person: a file
+    that save_person wrote before. source_video: a video of which `shots` frames are used as photos, after those given
+    or alone.
     """
 
     force: bool = False
@@ -53,11 +54,11 @@ class Options(MotionOptions):
 
     @property
     def retimed(self) -> bool:
-        """Whether the driver's frames are not simply shown one after the other."""
+        """Whether the driver's frames are shown otherwise than one after the other, once."""
         return self.speed != 1 or self.pingpong or self.loop > 1
 
     def stand_ins(self) -> list[str | Path]:
-        """What photos may be replaced by: the source video or the person file, if given."""
+        """Return the files that replace photos: the source video and the person file, as far as they are given."""
         return [path for path in (self.source_video, self.person) if path is not None]
 
     def checked(self, images: list[Path]) -> "Options":

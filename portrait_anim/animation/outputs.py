@@ -1,6 +1,6 @@
-"""What writes the finished frames: a video or a folder of frames, one picture, a contact sheet.
+"""Write the finished frames: a video or a folder of frames, a single picture, or a contact sheet.
 
-Each is a context manager with `write(frame)`; what it has made appears at the end of its block, whole, or not at all.
+Each writer is a context manager with `write(frame)`. Its output appears at the end of the block, whole or not at all.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,10 @@ Frame = np.ndarray  # (H, W, 3) uint8 RGB
 
 
 class Writer(Protocol):
-    """Takes frames in their order inside a `with` block.
+    """An output that takes frames in their order inside a `with` block.
 
-    size: (width, height) of what was written, known at the end. warnings: sentences for the user, complete at the end.
+    size: (width, height) of what was written, in px, known at the end. warnings: sentences for the user, complete at
+    the end.
     """
 
     size: tuple[int, int]
@@ -31,11 +32,15 @@ class Writer(Protocol):
 
     def __exit__(self, kind, error, trace) -> None: ...
 
-    def write(self, frame: Frame) -> None: ...
+    def write(self, frame: Frame) -> None:
+        """Add the next frame, (H, W, 3) uint8 RGB."""
 
 
 class _StillWriter:
-    """Writes one PNG at the end. finish: called with the whole file before it gets its name."""
+    """Writes one PNG at the end.
+
+    finish: called with the path of the whole file before the file gets its name.
+    """
 
     def __init__(self, path: Path, finish: Callable[[Path], None]):
         self.size, self.warnings = (0, 0), []
@@ -56,9 +61,10 @@ class _StillWriter:
 
 
 class PictureWriter(_StillWriter):
-    """Writes the last of its frames as one PNG."""
+    """Writes the last of the frames as a PNG."""
 
     def write(self, frame: Frame) -> None:
+        """Replace the picture by a frame, (H, W, 3) uint8 RGB."""
         self._frames = [frame]
 
     def _picture(self) -> np.ndarray:
@@ -66,9 +72,9 @@ class PictureWriter(_StillWriter):
 
 
 class SheetWriter(_StillWriter):
-    """Writes its frames as one PNG, a grid of small pictures with a label under each.
+    """Writes all frames as one PNG: a grid of small pictures, each under a label.
 
-    numbers: of the frames in the driver. fps: their rate, for the labels' seconds.
+    numbers: those of the frames in the driver. fps: the frame rate of the driver, for the seconds in the labels.
     """
 
     def __init__(self, path: Path, finish: Callable[[Path], None], numbers: list[int], fps: Fraction):
@@ -76,6 +82,7 @@ class SheetWriter(_StillWriter):
         self._labels = [f"frame {t}, {float(t / fps):.2f} s" for t in numbers]
 
     def write(self, frame: Frame) -> None:
+        """Add the next frame, (H, W, 3) uint8 RGB."""
         self._frames.append(frame)
 
     def _picture(self) -> np.ndarray:

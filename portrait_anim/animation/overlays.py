@@ -1,4 +1,4 @@
-"""Seeing what happens: the mesh over the frames, portrait, driver and result side by side, a sheet of single frames."""
+"""Draw what helps to judge a result: the mesh over the frames, a side-by-side comparison, a sheet of single frames."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -12,8 +12,8 @@ from ..media.reading import FrameReader
 from ..motion.retarget import Retargeter
 from ..portrait.portrait import Portrait
 
-SHEET_FRAMES = 12  # of a preview: two thirds evenly spread, the others the most different ones
-SHEET_WIDTH = 1920  # px, about
+SHEET_FRAMES = 12  # frames of a preview: two thirds evenly spread, the others the most different ones
+SHEET_WIDTH = 1920  # px, approximately
 _LINE, _MESH, _TEXT, _STRIP = (80, 255, 120), (255, 255, 255), (235, 235, 235), (24, 24, 24)
 _FACE_EDGES = np.unique(
     np.sort(
@@ -24,7 +24,10 @@ _FACE_EDGES = np.unique(
 
 
 def draw_mesh(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """frame (H, W, 3) uint8 with the mesh of landmarks (478, >=2), px, drawn over it: thin triangles, bold contours."""
+    """Return a frame (H, W, 3) uint8 with the mesh of its landmarks drawn over it: thin triangles and bold contours.
+
+    landmarks: (478, 2) or more columns, in px of the frame.
+    """
     points = np.round((landmarks[:, :2] - 0.5) * 8).astype(np.int32)
     width = max(1, round(float(np.ptp(landmarks[:468, 1])) / 250))
     thin = frame.copy()
@@ -38,7 +41,7 @@ def draw_mesh(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def with_mesh(frames: Iterable[np.ndarray], targets: Retargeter, portrait: Portrait) -> Iterator[np.ndarray]:
-    """The portrait's frames with the target landmarks over them."""
+    """Yield the frames of a portrait with the mesh of the target landmarks drawn over them."""
     for t, frame in enumerate(frames):
         landmarks = targets[t] / portrait.scale
         landmarks[:, :2] += portrait.corner
@@ -46,7 +49,7 @@ def with_mesh(frames: Iterable[np.ndarray], targets: Retargeter, portrait: Portr
 
 
 def labelled(image: np.ndarray, label: str) -> np.ndarray:
-    """image (H, W, 3) under a strip with a label; the strip's height is even."""
+    """Return an image (H, W, 3) under a strip with a label. The height of the strip is even."""
     height, width = image.shape[:2]
     strip = np.full((2 * max(9, round(height * 0.022)), width, 3), _STRIP, np.uint8)
     scale = strip.shape[0] / 34
@@ -58,10 +61,10 @@ def labelled(image: np.ndarray, label: str) -> np.ndarray:
 
 
 class Comparison:
-    """Portrait, driver and result side by side, as high as the result. size: (width, height) of the frames.
+    """Frames that show portrait, driver and result side by side, as high as the result.
 
-    The driver is decoded once more, in step with the result; nothing of it stays in memory. track: its landmarks,
-    drawn over it if given.
+    size: (width, height) of the frames in px. track: landmarks of the driver, which are drawn over it if given. The
+    driver is decoded a second time, in step with the result, so that nothing of it stays in memory.
     """
 
     def __init__(self, photo: np.ndarray, reader: FrameReader, track: MotionTrack | None = None):
@@ -72,7 +75,10 @@ class Comparison:
         self.size = (2 * width + self._panel[0], self._portrait.shape[0])
 
     def frames(self, frames: Iterable[np.ndarray], wanted: Iterable[int]) -> Iterator[np.ndarray]:
-        """frames are the results of the driver's frames `wanted`, which ascend."""
+        """Yield the frames of the comparison.
+
+        frames: the results for the driver's frames with the numbers `wanted`, which ascend.
+        """
         with self._reader:
             driver = enumerate(self._reader)
             t, image = next(driver)
@@ -90,7 +96,10 @@ class Comparison:
 
 
 class SelectedFrames:
-    """The subset of a motion's frames that a preview shows, usable in its place. numbers: of the frames, ascending."""
+    """The subset of a motion's frames that a preview shows, which can be used in place of the whole motion.
+
+    numbers: those of the frames, ascending.
+    """
 
     def __init__(self, targets: Retargeter, count: int = SHEET_FRAMES):
         self._targets = targets
@@ -104,8 +113,11 @@ class SelectedFrames:
 
 
 def choose_frames(landmarks: np.ndarray, count: int) -> list[int]:
-    """Numbers of `count` frames of landmarks (T, 478, 3), or of all: evenly spread, then always the one that is least
-    like those that were chosen: the widest mouth, the closed eyes, the largest turns."""
+    """Return the numbers of the `count` most telling frames, ascending, or of all if there are fewer.
+
+    landmarks: (T, 478, 3). Two thirds of the frames are evenly spread. Then the frame that is least like those chosen
+    so far is added again and again: the widest mouth, closed eyes, the largest turns.
+    """
     n = len(landmarks)
     chosen = sorted(set(np.linspace(0, n - 1, min(n, count * 2 // 3)).round().astype(int).tolist()))
     flat = landmarks.reshape(n, -1)
@@ -118,7 +130,7 @@ def choose_frames(landmarks: np.ndarray, count: int) -> list[int]:
 
 
 def contact_sheet(frames: Iterable[np.ndarray], labels: list[str]) -> np.ndarray:
-    """Frames (H, W, 3) in a grid, each under its label, (h, w, 3) uint8."""
+    """Return frames (H, W, 3) as one picture (h, w, 3) uint8: a grid, each frame under its label."""
     cells, columns = [], 1
     for frame, label in zip(frames, labels):
         columns = min(len(labels), 2 if frame.shape[1] > 2 * frame.shape[0] else 4)

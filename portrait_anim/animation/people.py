@@ -1,4 +1,4 @@
-"""Who is animated: read from photos, from a video that stands for photos, or from a person file; fine-tuned or not."""
+"""Make the person who is animated, from photos or from a video that stands for photos, fine-tuned when asked for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,12 +12,16 @@ from ..system.threads import single_threaded_libraries
 if TYPE_CHECKING:
     from .options import Options
 
-AUTO_PHOTOS = 8  # from which finetune="auto" tunes: so many were measured to gain by it (see the model card)
+AUTO_PHOTOS = 8  # finetune="auto" tunes from so many on, where it was measured to help (see the model card)
 
 
 @dataclass
 class Portraits:
-    """The photos of one person, the first of them the canvas. left_out: places of files that are there twice."""
+    """The portraits of one person, of which the first is the canvas.
+
+    warnings: sentences for the user. left_out: the indices of files that were left out because they show the same photo
+    as another.
+    """
 
     photos: list  # of Portrait
     warnings: list[str] = field(default_factory=list)
@@ -27,7 +31,10 @@ class Portraits:
 def read_portraits(
     images: list[Path], options: "Options", progress: Callable[[str, int, int | None], None]
 ) -> Portraits:
-    """The portraits of all photos and of the video's frames, checked against each other. progress gets the stage."""
+    """Read the portraits from all photos and from frames of the source video, and check them against each other.
+
+    `progress` gets the stage ("portrait" or "source"), how many photos are done, and how many there are.
+    """
     from ..portrait.portrait import Portrait, check_photos
     from ..portrait.source_video import portraits_of_video
 
@@ -51,7 +58,7 @@ def read_portraits(
             loaded.warnings.append(f"{source_video}: only {len(found)} of its frames could be used as photos.")
         loaded.photos += found
         names += [source_video] * len(found)
-    canvas = loaded.photos[0]  # further photos may well look aside or shut their eyes
+    canvas = loaded.photos[0]  # only this one is checked: in further photos the person may look aside
     loaded.warnings += portrait_warnings(str(names[0]), canvas.photo, canvas.landmarks)
     if len(images) > 1:
         kept, said = check_photos(loaded.photos[: len(images)], images)
@@ -66,7 +73,10 @@ def read_portraits(
 def make_person(
     portraits: list, painter, weights, options: "Options", progress: Callable[[str, int, int], None]
 ) -> Person:
-    """The person of these portraits, fine-tuned when asked for; Ctrl-C then ends the tuning only."""
+    """Return the person of these portraits, fine-tuned if the options ask for it.
+
+    Ctrl-C during fine-tuning ends only that, and what was learned is kept. painter: None when there are no weights.
+    """
     finetune = options.finetune
     if finetune == "off" or painter is None or (finetune == "auto" and len(portraits) < AUTO_PHOTOS):
         with single_threaded_libraries():

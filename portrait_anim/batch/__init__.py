@@ -1,4 +1,4 @@
-"""Many outputs in one run: the list of jobs, and the processes or machines that do them."""
+"""Make many videos in one run: the list of jobs, and the processes or machines that do them."""
 
 from ..system.lazy import lazy_exports
 

@@ -1,7 +1,7 @@
-"""Several outputs: which portrait and driver give which file, and running them one after the other.
+"""Expand portraits and drivers to a list of jobs, and run the jobs one after the other.
 
 A job is one call of `Animator.animate`. `animate` expands its arguments to jobs, `portrait-anim batch` reads them from
-a file; both run them here, in an order in which outputs share the reading of portraits and the tracking of drivers.
+a file. Both run them in an order in which outputs share the reading of portraits and the tracking of drivers.
 """
 
 import os
@@ -19,12 +19,15 @@ from ..errors import InputError, PortraitAnimError, UsageError
 from ..media.reading import probe
 from ..system.files import is_picture, mode_of, pictures, pictures_pattern, preview_of
 
-FIELDS = ("portrait", "driver", "number")  # of a template
+FIELDS = ("portrait", "driver", "number")  # that an output's template may have
 
 
 @dataclass(frozen=True)
 class Job:
-    """One output. options: further parameters of `Animator.animate`. make_folder: create the output's folder."""
+    """One output to be made.
+
+    options: further parameters of `Animator.animate`. make_folder: whether to create the output's folder.
+    """
 
     images: tuple[str, ...]
     driver: str
@@ -34,7 +37,7 @@ class Job:
 
     @property
     def target(self) -> str:
-        """What it writes: the output, or the preview of it."""
+        """The name of the file that the job writes: the output, or the preview of it."""
         return str(preview_of(self.output)) if self.options.get("preview") else self.output
 
 
@@ -42,7 +45,7 @@ class Job:
 class Outcome:
     """What became of a job: its result, an error, or neither when it was skipped because the output exists.
 
-    started: whether a portrait was read; errors before that are those of options and names.
+    started: whether reading of a portrait began. Errors before that are about options and names.
     """
 
     job: Job
@@ -51,7 +54,7 @@ class Outcome:
     started: bool = False
 
     def to_json(self) -> dict:
-        """The object that `--json` prints and reports hold: always the same fields, named as the parameters."""
+        """Return the object that `--json` prints and reports hold: always the same fields, named as the parameters."""
         result = self.result
         return {
             "images": list(self.job.images),
@@ -75,11 +78,12 @@ def expand(
     each: bool = False,
     options: dict | None = None,
 ) -> list[Job]:
-    """The jobs of one command: every portrait by every driver.
+    """Return the jobs of one command: every portrait with every driver.
 
-    each: every image is a portrait of its own; otherwise all show one person. output: a name, or with several
-    outputs a folder or a template such as out/{portrait}-{driver}.mp4 ({number} counts from 1).
-    Raises UsageError when names are missing or two outputs would have the same.
+    each: whether every image is a portrait of its own; otherwise all images show one person. output: a name, or with
+    several outputs a folder or a template such as out/{portrait}-{driver}.mp4, where {number} counts from 1.
+
+    Raises UsageError when a name is missing or two outputs would have the same name.
     """
     options = options or {}
     named = images or Options(**options).stand_ins()
@@ -102,7 +106,11 @@ def expand(
 
 
 def name_output(output: str | None, images: tuple[str, ...], driver: str, number: int, several: bool = True) -> str:
-    """The name of one output: the template filled in, or with several outputs a folder's default name."""
+    """Return the name of one output: the template filled in, or a default name in the given folder.
+
+    output: a name, a folder or a template; None for the default name. several: whether the command has several outputs,
+    so that `output` cannot be the name of a single file. Raises UsageError when `output` cannot be used.
+    """
     plain = default_output(images[0], driver)
     if output is None:
         return str(plain)
@@ -128,7 +136,7 @@ def name_output(output: str | None, images: tuple[str, ...], driver: str, number
 
 
 def check_new(name: str, taken: set[str]) -> None:
-    """Add an output's name to those that are taken. Raises UsageError when it is one of them."""
+    """Add the name of an output to the names that are taken. Raises UsageError when it is one of them already."""
     key = os.path.normcase(os.path.abspath(name))
     if key in taken:
         raise UsageError(f"{name}: would be written twice; give -o a template, {{number}} makes every name differ.")
@@ -136,7 +144,10 @@ def check_new(name: str, taken: set[str]) -> None:
 
 
 def by_driver(jobs: list[Job], block: int = 1) -> list[list[Job]]:
-    """Jobs in groups of `block` drivers each, within a group by portrait: what was read last is used again."""
+    """Return the jobs in groups of `block` drivers each, sorted by portrait within a group.
+
+    In this order the portraits and drivers that were read last are used again.
+    """
     drivers = {driver: n for n, driver in enumerate(dict.fromkeys(job.driver for job in jobs))}
     portraits = {images: n for n, images in enumerate(dict.fromkeys(job.images for job in jobs))}
     groups: dict[int, list[Job]] = {}
@@ -151,9 +162,9 @@ def run_jobs(
     skip_existing: bool = False,
     progress: Callable[[Job, Progress], None] = lambda job, progress: None,
 ) -> Iterator[Outcome]:
-    """Run jobs one by one and yield what became of each. An error ends its own job only.
+    """Run jobs one by one and yield what became of each. An error ends only its own job.
 
-    Each driver is tracked once; each portrait is read once if there are no more than KEPT drivers.
+    Each driver is tracked once. Each portrait is read once if there are no more than KEPT drivers.
     """
     for group in by_driver(jobs, KEPT):
         for job in group:
@@ -166,7 +177,11 @@ def run_job(
     skip_existing: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
-    """Run one job. skip_existing: not if its output is there and whole; a broken one needs `force` to be replaced."""
+    """Run one job and return its outcome.
+
+    skip_existing: whether to skip the job if its output is there and whole. A broken output is replaced only with the
+    option `force`.
+    """
     outcome = Outcome(job)
 
     def note(step: Progress) -> None:
@@ -191,7 +206,11 @@ def run_job(
 
 
 def is_whole(output: str) -> bool:
-    """Whether an output is there and can be read. Ours appear when they are whole, but disks fill and copies break."""
+    """Return whether an output is there and can be read.
+
+    An output gets its name only when it is complete, but it may have been damaged since: disks fill and copies break
+    off.
+    """
     try:
         pattern = pictures_pattern(output)
         if pattern is not None and not is_picture(pattern):
@@ -205,7 +224,7 @@ def is_whole(output: str) -> bool:
 
 
 def _make_folders(output: Path) -> list[Path]:
-    """Create the folders around output, if possible; gives those that were missing, innermost first."""
+    """Create the folders of an output if possible, and return those that were missing, innermost first."""
     missing = [folder for folder in output.absolute().parents if not folder.exists()]
     with suppress(OSError):
         output.absolute().parent.mkdir(parents=True, exist_ok=True)

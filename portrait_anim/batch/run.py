@@ -1,4 +1,4 @@
-"""Thousands of jobs from a file, with a report that lets the next run go on where this one stopped."""
+"""Run thousands of jobs from a file, with a report that lets the next run continue where this one stopped."""
 
 import contextlib
 import csv
@@ -18,7 +18,7 @@ from .jobs import Job, Outcome, check_new, name_output
 from .workers import LocalWorker, RayWorker, connect, distribute
 
 LISTS = ";"  # between the values of a list in a CSV cell
-MOST_SAID = 10  # sentences about a job file that cannot be used
+MOST_SAID = 10  # sentences in the error about a job file
 _COLUMNS = {"images": list[str | Path], "driver": str | Path, "output": str | Path} | typing.get_type_hints(Options)
 
 
@@ -26,16 +26,18 @@ _COLUMNS = {"images": list[str | Path], "driver": str | Path, "output": str | Pa
 
 
 def read_jobs(path: str | Path, output: str | None = None, force: bool = False) -> list[Job]:
-    """The jobs of a CSV file (with a header) or JSON lines; columns are named as the parameters of `animate`.
+    """Read the jobs of a CSV file with a header, or of JSON lines; columns are named as the parameters of `animate`.
 
-    images (or person, or source_video) and driver are needed; an empty cell means the default. Lists (images, only)
-    are JSON lists, in CSV separated by ";". output: folder or template for jobs without an output of their own. Paths
-    are relative to the current folder. Raises InputError, which tells of every line that cannot be used (at most
-    MOST_SAID of them), before any work is done; UsageError when output itself is impossible.
+    Every job needs a driver, and images, person or source_video. An empty cell means the default. Lists (images, only)
+    are JSON lists, in CSV values separated by ";". Paths are relative to the current folder. output: a folder or
+    template for jobs without an output of their own.
+
+    Raises InputError before any work is done; it tells of every line that cannot be used, at most MOST_SAID of them.
+    Raises UsageError when `output` is impossible.
     """
     name_output(output, ("portrait.jpg",), "driver.mp4", 1)
     jobs, taken = [], set()
-    wrong: dict[str, list[int]] = {}  # what is said -> of which lines
+    wrong: dict[str, list[int]] = {}  # the sentence about a fault: the lines that have it
     for number, (line, row) in enumerate(_rows(Path(path)), 1):
         try:
             job = _job(_object(row) if isinstance(row, str) else row, number, output, force)
@@ -54,7 +56,7 @@ def read_jobs(path: str | Path, output: str | None = None, force: bool = False) 
 
 
 def _job(row: dict, number: int, output: str | None, force: bool) -> Job:
-    """The job of one line."""
+    """Return the job of one line."""
     if None in row:
         raise InputError("has more cells than there are columns; put cells with a comma in quotes, and ; in lists.")
     if others := [name for name in row if name not in _COLUMNS]:
@@ -80,7 +82,7 @@ def _lines(lines: list[int]) -> str:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict | str]]:
-    """Line number of every job, and its cells or the text of its line of JSON."""
+    """Yield the line number of every job, with its cells or the text of its line of JSON."""
     if path.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError(f"{path}: jobs are read from .csv or .jsonl (JSON lines); name such a file.")
     try:
@@ -111,7 +113,7 @@ def _object(text: str) -> dict:
 
 
 def _convert(name: str, value, hint):
-    """A cell's value as the parameter's type."""
+    """Return the value of a cell, converted to the type of its parameter."""
     if isinstance(hint, types.UnionType):
         hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     origin = typing.get_origin(hint)
@@ -134,7 +136,7 @@ def _convert(name: str, value, hint):
 
 
 def read_report(path: Path) -> dict[str, dict]:
-    """The last entry for every output; an interrupted run may have left half a line."""
+    """Read the last entry of every output from a report. Half a line, left by an interrupted run, is skipped."""
     entries = {}
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -147,7 +149,10 @@ def read_report(path: Path) -> dict[str, dict]:
 
 
 def is_done(job: Job, entries: dict[str, dict]) -> bool:
-    """Whether the report says so and the output is as it was left. Spares opening thousands of videos."""
+    """Return whether the report lists a job as done and its output still has the recorded size.
+
+    Comparing sizes spares opening thousands of videos.
+    """
     entry = entries.get(str(Path(job.target).absolute()), {})
     try:
         return not entry.get("error") and entry.get("bytes") == os.path.getsize(job.target)
@@ -156,7 +161,7 @@ def is_done(job: Job, entries: dict[str, dict]) -> bool:
 
 
 def report_entry(outcome: Outcome) -> dict:
-    """What `--json` prints, and the size of the output's file."""
+    """Return the entry of a report: what `--json` prints, and the size of the output's file in bytes."""
     entry = outcome.to_json()
     output = Path(entry["output"])
     entry["bytes"] = output.stat().st_size if not outcome.error and output.is_file() else None
@@ -178,10 +183,10 @@ def run_batch(
     device: str = "auto",
     precision: str = "auto",
 ) -> Iterator[Outcome]:
-    """Run jobs and yield outcomes as they come; each is added to the report, a file of JSON lines.
+    """Run jobs and yield their outcomes as they come. Each is added to the report, a file of JSON lines.
 
-    Outputs that are there and whole are skipped, unless the job says force. The options are those of
-    `portrait-anim batch`. Raises PortraitAnimError for what concerns all jobs.
+    Outputs that are there and whole are skipped, unless the job has the option `force`. The parameters are the options
+    of `portrait-anim batch`. Raises PortraitAnimError for a fault that concerns all jobs.
     """
     if any(n is not None and n < 1 for n in (workers, threads)) or retries < 0:
         raise UsageError("--workers and --threads must be 1 or more, --retries 0 or more.")
@@ -218,5 +223,5 @@ def _append(report: Path, text: str) -> None:
 
 
 def _is_cut(report: Path) -> bool:
-    """Whether an interrupted run left half a line at the end."""
+    """Return whether an interrupted run left half a line at the end of the report."""
     return report.is_file() and report.read_bytes()[-1:] not in (b"", b"\n")

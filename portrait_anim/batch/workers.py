@@ -1,7 +1,7 @@
-"""Workers of a batch: processes of this machine, or Ray actors on many.
+"""Distribute jobs over workers: processes of this machine, or Ray actors on many machines.
 
-Each has an `Animator` of its own and takes jobs one by one, best of a driver it has tracked already. When it is lost
-(killed, out of memory, its machine gone) another takes its place and the job is tried again.
+Each worker has an `Animator` of its own and takes jobs one by one, preferably of a driver that it has already tracked.
+When a worker is lost (killed, out of memory, its machine gone), another takes its place and the job is tried again.
 """
 
 import multiprocessing
@@ -20,36 +20,41 @@ from .jobs import Job, Outcome, by_driver, run_job
 
 
 class WorkerLost(Exception):
-    """A worker ended, or its machine did, before it gave the result of its job."""
+    """Raised when a worker or its machine ended before it gave the result of its job."""
 
 
 class Runner:
-    """What runs in a worker. settings: parameters of `Animator`. folder: that paths are relative to."""
+    """Runs jobs inside a worker.
+
+    settings: the parameters of its `Animator`. folder: the folder to which the paths of jobs are relative.
+    """
 
     def __init__(self, settings: dict, folder: str):
         os.chdir(folder)
         self._animator = Animator(**settings)
 
     def run(self, job: Job) -> Outcome:
+        """Run a job and return its outcome. An unexpected exception becomes an error of the job."""
         try:
             return run_job(job, self._animator, skip_existing=not job.options.get("force"))
-        except Exception as error:  # one bug must not end thousands of jobs
+        except Exception as error:  # a bug that one job meets must not end thousands of jobs
             text = f"{job.output}: unexpected {type(error).__name__} ({error}); please report this with the job."
             return Outcome(job, error=PortraitAnimError(text))
 
 
 class LocalWorker:
-    """A process of its own on this machine."""
+    """A worker that is a process of its own on this machine."""
 
     def __init__(self, settings: dict):
         context = multiprocessing.get_context("spawn")  # forks of a process with threads may hang
         self._connection, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there, settings, os.getcwd()), daemon=True)
         self._process.start()
-        there.close()  # so that its end is noticed
+        there.close()  # else the end of the process would not be noticed
         self._thread = ThreadPoolExecutor(1)
 
     def submit(self, job: Job) -> Future:
+        """Start a job. The future holds its outcome, or WorkerLost when the process ended before."""
         return self._thread.submit(self._ask, job)
 
     def _ask(self, job: Job) -> Outcome:
@@ -60,7 +65,7 @@ class LocalWorker:
             raise WorkerLost(f"exit code {self._process.exitcode}") from error
 
     def close(self) -> None:
-        """End it; it removes what it has begun."""
+        """End the process, which first removes unfinished outputs."""
         self._process.terminate()
         self._process.join(20)
         self._process.kill()
@@ -68,7 +73,7 @@ class LocalWorker:
 
 
 def _serve(connection, settings: dict, folder: str) -> None:
-    """A local worker: jobs in, outcomes out, until the other end is closed."""
+    """Run jobs that come over a connection and send back their outcomes, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     raise_on([signal.SIGTERM], SystemExit)
     try:
@@ -76,11 +81,14 @@ def _serve(connection, settings: dict, folder: str) -> None:
         while True:
             connection.send(runner.run(connection.recv()))
     except (SystemExit, EOFError, OSError):
-        os._exit(0)  # threads of native libraries must not hold it up
+        os._exit(0)  # without waiting for threads of native libraries
 
 
 class RayWorker:
-    """A Ray actor, wherever Ray puts it; it sees the same folders under the same names."""
+    """A worker that is a Ray actor on any machine of the cluster.
+
+    The machine must see the same folders under the same names.
+    """
 
     def __init__(self, settings: dict):
         import ray
@@ -89,6 +97,7 @@ class RayWorker:
         self._actor = ray.remote(**needs)(Runner).remote(settings, os.getcwd())
 
     def submit(self, job: Job) -> Future:
+        """Start a job. The future holds its outcome, or WorkerLost when the actor ended before."""
         from ray.exceptions import RayActorError
 
         future: Future = Future()
@@ -106,15 +115,17 @@ class RayWorker:
         return future
 
     def close(self) -> None:
+        """End the actor."""
         import ray
 
         ray.kill(self._actor)
 
 
 def connect(address: str, threads: int) -> int:
-    """Join the Ray cluster at address ("auto", "local", host:port, ray://...); returns how many workers fit into it.
+    """Join the Ray cluster at an address and return how many workers of `threads` threads fit into it.
 
-    Raises UsageError when Ray is not installed, InputError when no cluster answers.
+    address: "auto", "local", host:port or ray://host:port. Raises UsageError when Ray is not installed, InputError when
+    no cluster answers.
     """
     try:
         import ray
@@ -124,7 +135,7 @@ def connect(address: str, threads: int) -> int:
         if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
             socket.create_connection((place[1], int(place[2])), timeout=10).close()  # Ray itself would try for minutes
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="portrait-anim")
-    except Exception as error:  # ConnectionError, ValueError, RuntimeError and gRPC's own
+    except Exception as error:  # it may be ConnectionError, ValueError, RuntimeError or one of gRPC
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
             f"--ray {address}: no Ray cluster answers there ({reason}); start one, or leave --ray out."
@@ -133,14 +144,18 @@ def connect(address: str, threads: int) -> int:
 
 
 class _Queue:
-    """Jobs by driver. A worker stays with a driver while it has jobs; then it takes one nobody is at, or helps."""
+    """The jobs that wait, grouped by driver.
+
+    A worker stays with a driver while that has jobs. Then it takes a driver that no other worker is at, or helps with
+    one.
+    """
 
     def __init__(self, jobs: list[Job]):
         self._groups = [deque(group) for group in by_driver(jobs)]
         self._own: dict = {}
 
     def take(self, worker) -> Job | None:
-        """The next job for this worker, None when there is none."""
+        """Return the next job for a worker, None when there is none."""
         if not self._own.get(worker):
             self._groups = [group for group in self._groups if group]
             if not self._groups:
@@ -150,13 +165,16 @@ class _Queue:
         return self._own[worker].popleft()
 
     def put_back(self, worker, job: Job) -> None:
-        """Keep a job for another worker: this one is lost."""
+        """Keep the job of a lost worker for another one."""
         del self._own[worker]
         self._groups.append(deque([job]))
 
 
 def distribute(jobs: list[Job], start: Callable, workers: int, retries: int) -> Iterator[Outcome]:
-    """Run jobs on workers made by `start`; a job whose worker is lost is tried up to `retries` times more."""
+    """Run jobs on workers made by `start` and yield their outcomes in the order in which they end.
+
+    A job whose worker is lost is tried up to `retries` times more.
+    """
     queue = _Queue(jobs)
     losses: Counter[str] = Counter()
     running: dict[Future, tuple[LocalWorker | RayWorker, Job]] = {}
@@ -165,7 +183,7 @@ def distribute(jobs: list[Job], start: Callable, workers: int, retries: int) -> 
     def give(worker) -> None:
         if job := queue.take(worker):
             running[worker.submit(job)] = worker, job
-        else:  # a Ray worker that still waits for its place may now get this one's
+        else:  # frees the place for a Ray worker that still waits for one
             pool.remove(worker)
             worker.close()
 

@@ -1,1 +1,1 @@
-"""The command line: what is typed becomes calls of the other rooms, and what they say is shown. Exports nothing."""
+"""The command line, which turns what is typed into calls of the other rooms and shows the results. Exports nothing."""

@@ -1,4 +1,4 @@
-"""The `animate` command: a thin layer over `Animator.animate`; every option is a parameter of the same name."""
+"""The `animate` command: a thin layer over `Animator.animate`, whose parameters have the names of the options."""
 
 from typing import Annotated
 
@@ -35,7 +35,7 @@ def _list_motions(value: bool) -> None:
 
 
 @app.command(help=_HELP, no_args_is_help=True)
-def animate(
+def animate(  # noqa: D103 (the help text is given to the decorator)
     driver: Annotated[
         list[str],
         typer.Option(
@@ -267,6 +267,7 @@ def animate(
 
 
 def main() -> None:
+    """Run the `animate` command."""
     run(app)
 
 

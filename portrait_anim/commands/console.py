@@ -1,4 +1,4 @@
-"""What both commands share: what is said and shown, and how a command line starts and ends."""
+"""The part that all commands share: messages and progress on the terminal, and how a command line starts and ends."""
 
 import gc
 import json
@@ -20,19 +20,19 @@ from ..errors import OutputError, PortraitAnimError, UsageError
 from ..system.files import VIDEO_SUFFIXES
 from ..system.signals import ENDING, raise_on
 
-EXIT_SOME_FAILED = 5  # of several outputs
+EXIT_SOME_FAILED = 5  # exit code when some of several outputs failed
 EXIT_INTERRUPTED = 130
-FIRST_ESTIMATE, NEXT_ESTIMATE = 2.0, 30.0  # s: when a line says how long a stage will take, where there are no bars
+FIRST_ESTIMATE, NEXT_ESTIMATE = 2.0, 30.0  # s, after which estimates are printed where there are no bars
 
 
 def shown(path: Path) -> str:
-    """The path as one would type it from here."""
+    """Return a path as the user would type it in the current folder."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
 class Display:
-    """Progress on stderr: bars in a terminal, a line per stage elsewhere, nothing when quiet."""
+    """Shows progress on stderr: bars in a terminal, a line per stage elsewhere, nothing when quiet."""
 
     _TITLES = {
         "portrait": "Reading the portrait", "source": "Choosing frames", "driver": "Tracking the driver",
@@ -40,7 +40,10 @@ class Display:
     }  # fmt: skip
 
     def __init__(self, quiet: bool, note: Callable[[], str] | None = None):
-        """note: says on what the frames are made."""
+        """Create a display.
+
+        note: returns a description of the device that makes the frames, shown before the first one.
+        """
         self.console = Console(stderr=True)
         self._quiet, self._bars, self._tasks, self._begin, self._job = quiet, None, {}, {}, None
         self._note, self._next, self._said = note, 0.0, set()
@@ -52,7 +55,7 @@ class Display:
         self.end_bars()
 
     def end_bars(self) -> None:
-        """Leave the bars of a job as they are; what is said next stands below them."""
+        """Leave the bars of a job as they are, so that the next message stands below them."""
         if self._bars:
             self._bars.stop()
         self._bars, self._tasks = None, {}
@@ -67,12 +70,12 @@ class Display:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        # rich would send stdout, too, where the bars are: to the terminal, though it may be a file or a pipe.
+        # By default rich redirects stdout to the bars' terminal, even when stdout is a file or a pipe.
         self._bars = Progress(*columns, console=self.console, refresh_per_second=5, redirect_stdout=False)
         self._bars.start()
 
     def progress(self, job, step) -> None:
-        """Show a step of a job's `Progress`."""
+        """Show a step of a job, a `Progress`."""
         if self._quiet or step.total == 0:
             return
         if job is not self._job:
@@ -89,7 +92,7 @@ class Display:
         rate = f"{speed:.1f}/s" if speed and step.total != 1 else ""
         if self._bars:
             if step.stage not in self._tasks:
-                for before in self._bars.tasks:  # a clip may end before it said it would
+                for before in self._bars.tasks:  # a clip may have fewer frames than its header says
                     self._bars.update(before.id, total=before.completed)
                 self._tasks[step.stage] = self._bars.add_task(self._TITLES[step.stage], total=step.total, rate="")
             self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, rate=rate)
@@ -105,9 +108,9 @@ class Display:
         return f"Running on {self._note()}" if stage == "frames" and self._note else ""
 
     def report(self, outcome, stream) -> None:
-        """Say what became of a job: its error in any case, the rest unless quiet; success on stream, if any.
+        """Print the outcome of a job: an error always, warnings unless quiet, and success on `stream`, if one is given.
 
-        What several outputs have in common, such as a driver without a face, is said once.
+        A message that several outputs have in common, such as that of a driver without a face, is printed once.
         """
         if outcome.error:
             self._say_once(f"error: {outcome.error}")
@@ -133,13 +136,17 @@ class Display:
 
 
 class BatchDisplay:
-    """A line per job of a batch on stderr, and at the end what failed; JSON lines on stdout instead, if asked for."""
+    """Shows the progress of a batch on stderr: a line per job, and at the end which jobs failed.
+
+    json_lines: whether to print one JSON object per job on stdout as well.
+    """
 
     def __init__(self, total: int, quiet: bool, json_lines: bool):
         self._total, self._quiet, self._json = total, quiet, json_lines
         self._begin, self._made, self._skipped, self.failed = time.monotonic(), 0, 0, []
 
     def report(self, outcome) -> None:
+        """Print the outcome of a job, with an estimate of the time that is left."""
         if self._json:
             print_json(outcome.to_json())
         self._made += outcome.result is not None
@@ -154,6 +161,10 @@ class BatchDisplay:
         say(f"[{done + self._skipped}/{self._total}] {'error: ' if outcome.error else ''}{said}{rest}")
 
     def summary(self, jobs: Path, report: Path) -> None:
+        """Print which jobs failed, and how many were made, skipped and failed.
+
+        jobs, report: the paths of the two files.
+        """
         if self.failed:
             say(f"error: {len(self.failed)} of {self._total} jobs of {jobs} failed:")
             for outcome in self.failed:
@@ -164,7 +175,7 @@ class BatchDisplay:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as one would say it: 9 s, 3 min 20 s, 2 h 5 min."""
+    """Return seconds as text in the largest two units: 9 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -175,7 +186,7 @@ def duration(seconds: float) -> str:
 
 
 def print_version(asked: bool) -> None:
-    """What --version does."""
+    """Print the version and exit, if `asked` to: the callback of --version."""
     if asked:
         from .. import __version__
 
@@ -184,16 +195,17 @@ def print_version(asked: bool) -> None:
 
 
 def print_json(value: dict) -> None:
-    """One line of JSON on stdout."""
+    """Print a value as one line of JSON on stdout."""
     say(json.dumps(value, ensure_ascii=False), sys.stdout)
 
 
 @contextmanager
 def to_stdout(output: str | None, taken: str | None) -> Iterator[tuple[str | None, object]]:
-    """Gives the name to write to, and the stream on which success is told, if any.
+    """Yield the name of the file to write to, and the stream on which to report success, if any.
 
-    For `-`, or `-.gif`, that is a temporary file, which goes to stdout when it is whole: an MP4's index and sound
-    are added last. Raises UsageError when stdout is a terminal, or for the reason `taken`.
+    An output `-`, or one such as `-.gif`, is first written to a temporary file, because the index and sound of an MP4
+    are added last. At the end of the block the file is copied to stdout. Raises UsageError when stdout is a terminal,
+    or when `taken` gives a reason why stdout cannot be used.
     """
     if output is None or not re.fullmatch(r"-(\.\w+)?", output):
         yield output, sys.stdout
@@ -217,9 +229,10 @@ def to_stdout(output: str | None, taken: str | None) -> Iterator[tuple[str | Non
 
 
 def say(text: str, stream=None) -> None:
-    """A line on stderr, or the stream given. A reader that has gone or a full disk must not fail a run that works.
+    """Print a line on stderr, or on the stream given.
 
-    Control characters of file names are shown escaped: they could move the cursor or split the sentence.
+    A reader that has gone or a full disk is ignored, because it must not fail a run that works. Control characters,
+    which file names may contain, are escaped: they could move the cursor or split the line.
     """
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     try:
@@ -229,10 +242,10 @@ def say(text: str, stream=None) -> None:
 
 
 def own_streams() -> None:
-    """Make stdout and stderr safe to write to, and keep the native libraries' chatter out of them.
+    """Make stdout and stderr safe to write to, and keep the output of native libraries out of them.
 
-    They become copies of the real ones (nowhere, if those are closed) that print any character; file descriptor 2
-    itself goes nowhere, since MediaPipe's threads write there whenever they like.
+    They become copies of the real ones (or lead nowhere, if those are closed) that can print any character. File
+    descriptor 2 itself leads nowhere from then on, since MediaPipe's threads write to it at any time.
     """
     null = os.open(os.devnull, os.O_RDWR)
     for name, number in (("stdout", 1), ("stderr", 2)):
@@ -247,15 +260,18 @@ def own_streams() -> None:
 
 
 def run(application: typer.Typer) -> None:
-    """Run a command line: errors become one sentence and their exit code; Ctrl-C, SIGTERM and SIGHUP stop cleanly."""
-    gc.set_threshold(700, 10, 1000)  # what gets old here was imported: it is searched for garbage a hundredth as often
+    """Run a command line and end the process with its exit code.
+
+    An error becomes one sentence on stderr. Ctrl-C, SIGTERM and SIGHUP stop the run cleanly.
+    """
+    gc.set_threshold(700, 10, 1000)  # old objects are mostly imported code: search them rarely
     own_streams()
     try:
-        # What is ignored stays so: nohup, background jobs.
+        # Signals that are ignored stay so, as under nohup and in background jobs.
         raise_on([number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN], KeyboardInterrupt)
         _check_folder()
         _check_dashes(application)
-        returned = application(standalone_mode=False)  # the code of an Exit, or what the command returns: None
+        returned = application(standalone_mode=False)  # the code of a typer.Exit, else None
         code = returned if isinstance(returned, int) else 0
     except PortraitAnimError as error:
         for sentence in getattr(error, "errors", [error]):
@@ -269,10 +285,10 @@ def run(application: typer.Typer) -> None:
         say("interrupted: nothing unfinished was left behind")
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.close()  # now, while an error can be ignored
+            stream.close()  # here, where an error can be ignored
         except OSError:
             pass
-    os._exit(code)  # threads of native libraries, or of a run that was stopped, must not hold it up
+    os._exit(code)  # without waiting for threads of native libraries or of a stopped run
 
 
 def _check_folder() -> None:
@@ -283,7 +299,7 @@ def _check_folder() -> None:
 
 
 def _check_dashes(application: typer.Typer) -> None:
-    """Refuse -driver, as ffmpeg's users write it: it would mean -d river."""
+    """Refuse a long option with one dash, as in ffmpeg: -driver would be read as -d river. Raises UsageError."""
     for word in sys.argv[1:]:
         if re.fullmatch(r"-[a-z][a-z-]+", word):
             command = typer.main.get_command(application)
@@ -293,7 +309,10 @@ def _check_dashes(application: typer.Typer) -> None:
 
 
 def _usage_error(error: Exception) -> int:
-    """Typer's own errors (unknown option, missing argument) as one sentence; anything else is a bug and is raised."""
+    """Print an error of typer, such as an unknown option, as one sentence and return its exit code.
+
+    Any other exception is a bug and is raised again.
+    """
     show, code = getattr(error, "format_message", None), getattr(error, "exit_code", None)
     if type(error).__name__ == "Abort":
         return EXIT_INTERRUPTED

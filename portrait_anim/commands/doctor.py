@@ -1,4 +1,4 @@
-"""What `portrait-anim doctor` looks at: whether all that `animate` needs is here and works, and how fast it is."""
+"""Check whether all that `animate` needs is installed and works, and how fast it is: `portrait-anim doctor`."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ _SPEED_SIZE = (768, 1024)  # px
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. ok: False keeps `animate` from working, None is something optional that is missing."""
+    """The result of one check. ok: False when `animate` cannot work, None when something optional is missing."""
 
     name: str
     ok: bool | None
@@ -32,7 +32,10 @@ class Check:
 
 
 def examine(weights: str | None = None, device: str = "auto", precision: str = "auto") -> Iterator[Check]:
-    """All checks, each as soon as it is made; nothing is downloaded. The options are those of `Animator`."""
+    """Yield the result of every check as soon as it is made. The parameters are those of `Animator`.
+
+    Nothing is downloaded.
+    """
     animator = Animator(weights, device, precision)
     parts: list[tuple[str, Callable[[], tuple[bool | None, str]]]] = [
         ("versions", _versions),
@@ -49,14 +52,14 @@ def examine(weights: str | None = None, device: str = "auto", precision: str = "
             yield Check(name, *look())
         except PortraitAnimError as error:
             yield Check(name, False, str(error))
-        except Exception as error:  # whatever is broken in an installation, it is what we are looking for
+        except Exception as error:  # a broken installation may raise anything
             yield Check(
                 name, False, f"{type(error).__name__}: {error}; reinstall with `pip install -c constraints.txt .`"
             )
 
 
 def describe(animator: Animator) -> str:
-    """Device, precision and threads of a run, and what would be faster."""
+    """Return a text with the device, precision and threads of a run, and a hint when they are slow."""
     painter = animator.painter
     threads = f"{animator.threads} thread" + "s" * (animator.threads > 1)
     if painter is None:
@@ -130,7 +133,7 @@ def _ray() -> tuple[bool | None, str]:
 
 
 def _speed(animator: Animator) -> tuple[bool, str]:
-    """Frames of a synthetic portrait for about two seconds, by the code that renders real ones."""
+    """Measure the speed: render frames of a synthetic portrait for two seconds with the code that renders real ones."""
     from ..animation.rendering import rendered
     from ..geometry.mesh import MEAN_FACE
     from ..landmarks.following import MotionTrack
@@ -155,7 +158,7 @@ def _speed(animator: Animator) -> tuple[bool, str]:
     frames = rendered(
         Renderer.of(portrait, generator, painted_box(targets, portrait.views[0])), targets, animator.threads
     )
-    for _ in range(2):  # the first ones are slow
+    for _ in range(2):  # the first frames are slow and not measured
         next(frames)
     begin, count = time.perf_counter(), 0
     for _ in frames:

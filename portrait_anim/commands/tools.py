@@ -1,4 +1,4 @@
-"""The `portrait-anim` command: tools around `animate`: serve, batch, verify, doctor, prepare, meta-train, evaluate."""
+"""The `portrait-anim` command, whose subcommands are tools around `animate`."""
 
 import sys
 from pathlib import Path
@@ -48,7 +48,7 @@ def serve(
     try:
         print(f"http://{shown}:{listener.getsockname()[1]}/  (Ctrl-C stops)", flush=True)
         web.serve(listener, host, max_upload, Animator(weights, device, precision))
-    except KeyboardInterrupt:  # the usual end, not a run that was broken off
+    except KeyboardInterrupt:  # the usual way to stop the server
         pass
     say("stopped; all uploads and videos were deleted")
 
@@ -310,6 +310,7 @@ def verify(
 
 
 def main() -> None:
+    """Run the `portrait-anim` command."""
     run(app)
 
 

@@ -1,6 +1,6 @@
-"""Measures of motion transfer between different people, all held out: one person's clip drives another's portrait.
+"""Measure motion transfer between different held-out people: one person's clip drives another's portrait.
 
-The landmarks are found again on what was rendered and compared with the driver's.
+The landmarks are tracked again on the rendered frames and compared with the driver's.
 """
 
 import json
@@ -23,8 +23,8 @@ from .meter import SIDE, Meter, reduced
 from .motion import compare, find_again, summary
 from .reenactment import renderer_of
 
-FRAMES = 60  # of every driver
-NOISE = 4.0  # of 255: deviation of the still driver's pixels, as of a camera's
+FRAMES = 60  # how many frames of every driver are used
+NOISE = 4.0  # of 255, standard deviation of the noise that is added to a still driver, as of a camera
 METRICS = {  # key: (heading, decimals, target)
     "blink_f1": ("blink F1", 2, ">= .85"), "lips_f1": ("lip-closure F1", 2, ">= .85"),
     "mouth": ("mouth opening r", 3, ""), "yaw": ("yaw r", 3, ">= .95"), "pitch": ("pitch r", 3, ">= .95"),
@@ -36,7 +36,10 @@ METRICS = {  # key: (heading, decimals, target)
 
 
 def choose_cross_pairs(shards: list[Shard], count: int = 20) -> list[tuple[Shard, Shard]]:
-    """Return the same pairs (portrait, driver) for everybody: the longest clip of each person drives another person."""
+    """Return at most `count` pairs (portrait, driver), in which the longest clip of a person drives another person.
+
+    They are the same in every run on the same shards.
+    """
     best: dict[str, Shard] = {}
     for shard in shards:
         if len(shard) > len(best.get(shard.group, ())):
@@ -52,7 +55,7 @@ def choose_cross_pairs(shards: list[Shard], count: int = 20) -> list[tuple[Shard
 
 
 def portrait_frame(shard: Shard) -> int:
-    """Return the frame that stands for a photo: mouth and eyes as they usually are in the clip."""
+    """Return the number of the frame that stands for a photo: the one whose mouth and eyes are as usual in the clip."""
     opening = openness(shard.landmarks)
     return int(np.abs(opening - np.median(opening, 0)).sum(1).argmin())
 
@@ -63,13 +66,16 @@ def at_measures(shard: Shard) -> np.ndarray:
 
 
 def as_track(landmarks: np.ndarray) -> MotionTrack:
-    """Return landmarks (T, 478, 3), in px of the measures, as a driver."""
+    """Return landmarks (T, 478, 3), in px of the measures, as the track of a driver."""
     fps = Fraction(PrepareConfig.fps).limit_denominator(1000)
     return MotionTrack(landmarks.astype(np.float32), (SIDE, SIDE), fps, np.ones(len(landmarks), bool))
 
 
 def render(portrait: Shard, track: MotionTrack, painter: Painter | None, every: int = 1) -> Iterator[np.ndarray]:
-    """Yield the portrait, one frame of a shard, moved by a track: frames (256, 256, 3) uint8."""
+    """Yield frames (256, 256, 3) uint8 of a portrait, one frame of a shard, moved by a track.
+
+    painter: None for the warp alone. every: the step from one rendered frame of the track to the next.
+    """
     canvas = portrait.view(portrait_frame(portrait))
     renderer = renderer_of([canvas], painter)
     targets = Retargeter(track, canvas.landmarks)
@@ -92,9 +98,9 @@ def still_wobble(portrait: Shard, driver: Shard, painter: Painter | None) -> flo
 
 
 def shape_model_errors(shards: list[Shard], per_clip: int = 4) -> dict:
-    """Return errors of the 68 -> 478 model on held-out frames, % of the face's height, with and without depth.
+    """Return the errors of the model that completes 68 points to 478, on held-out frames, in % of the face's height.
 
-    They are {"3D": {"all", "mouth", "eyes"}, "2D": ...}.
+    They are {"3D": {"all", "mouth", "eyes"}, "2D": {...}}: from points with and without depth.
     """
     parts = {"all": np.arange(468), "mouth": np.unique(EDGES["lips"]), "eyes": np.concatenate([RIGHT_EYE, LEFT_EYE])}
     report = {}
@@ -116,10 +122,10 @@ def evaluate_cross(
     pairs: int = 20,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
-    """Measure motion transfer on held-out people of a folder of shards. weights: None for those that ship.
+    """Measure motion transfer on the held-out people of a folder of shards, and return what the JSON file holds.
 
-    out: folder for cross.json, cross.md and cross.png (portrait, then driver and result at three moments of each
-    pair). Returns what the JSON holds. Raises InputError.
+    weights: None for those that ship. out: the folder for cross.json, cross.md and cross.png, which shows of each pair
+    the portrait, then driver and result at three moments. pairs: how many are measured. Raises InputError.
     """
     held_out = load_shards(shards, held_out=True)
     painter, meter = Painter(weights), Meter(held_out)
@@ -171,7 +177,7 @@ def _rounded(value: float) -> float | None:
 
 
 def to_markdown(report: dict) -> str:
-    """Return the tables of a report."""
+    """Return the tables of a report as Markdown."""
     lines = [
         f"{report['pairs']} held-out pairs of different people, {report['frames']} frames "
         f"({report['blink frames']} of blinks, {report['closed-lips frames']} with closed lips), "

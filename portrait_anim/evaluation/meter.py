@@ -1,4 +1,4 @@
-"""The measures of a picture against its target, at 256 px: those of the papers, and some of mouth and eyes alone."""
+"""Measure a picture against its target at 256 px, by the measures of the papers and some of mouth and eyes alone."""
 
 import cv2
 import numpy as np
@@ -10,8 +10,8 @@ from ..landmarks.tracking import MediaPipeTracker
 from ..networks.perceptual import FaceNet, centred_cosine, face_chip, perceptual_distance
 from ..training.shards import Shard
 
-SIDE = 256  # px of the pictures that are measured: what the papers give, and all figures before
-LOCAL = 72  # px: side of the mouth and eyes crops
+SIDE = 256  # px of the pictures that are measured, as in the papers and in all earlier figures
+LOCAL = 72  # px, side of the crops of mouth and eyes
 METRICS = {  # key: (heading, decimals); all but the last three are better when lower
     "l1": ("L1", 2), "mouth_inside": ("inside the mouth", 1), "mouth_l1": ("mouth crop", 2),
     "eyes_l1": ("eyes crop", 2), "mouth_perceptual": ("per-m", 3), "eyes_perceptual": ("per-e", 3), "akd": ("AKD", 2),
@@ -20,14 +20,14 @@ METRICS = {  # key: (heading, decimals); all but the last three are better when 
 
 
 def reduced(image: np.ndarray) -> np.ndarray:
-    """Return a picture of the networks' size at that of the measures."""
+    """Return a picture of the networks' size, reduced to the size of the measures."""
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
 class Meter:
     """Measures pictures against their targets, both (256, 256, 3) uint8.
 
-    mean: the embedding of all the shards' people, to centre CSIM.
+    mean: the mean embedding of the people in the given shards, by which CSIM is centred.
     """
 
     def __init__(self, shards: list[Shard]):

@@ -1,4 +1,4 @@
-"""How well the motion that is found again on rendered frames agrees with the driver's."""
+"""Measure how well the motion tracked on rendered frames agrees with the motion of the driver."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ LIPS_CLOSED, LIPS_MADE, LIPS_OPEN = 0.03, 0.05, 0.07
 
 
 def find_again(frames: list[np.ndarray]) -> np.ndarray:
-    """Return landmarks (T, 478, 3) of frames, NaN where no face is found."""
+    """Return the landmarks (T, 478, 3) tracked on rendered frames, NaN where no face is found."""
     tracker = MediaPipeTracker(video=True, max_faces=1)
     try:
         found = [tracker.faces(frame) for frame in frames]
@@ -24,12 +24,12 @@ def find_again(frames: list[np.ndarray]) -> np.ndarray:
 
 
 def angles(landmarks: np.ndarray) -> np.ndarray:
-    """Return yaw, pitch and roll (T, 3) in degrees."""
+    """Return yaw, pitch and roll of landmarks (T, 478, 3), in degrees: (T, 3)."""
     return np.degrees(euler_angles(estimate_poses(landmarks, MEAN_FACE).rotation))
 
 
 def lid_opening(shapes: np.ndarray) -> np.ndarray:
-    """Return the gap of the lids over the eye's width, mean of both eyes, of canonical shapes: (T,)."""
+    """Return the gap of the lids over the eye's width of canonical shapes (T, 478, 3), the mean of both eyes: (T,)."""
     gap = lambda a, b: np.linalg.norm((shapes[:, a] - shapes[:, b])[:, :2], axis=-1)
     width = lambda a, b: np.linalg.norm(shapes[:, a] - shapes[:, b], axis=-1)
     right = (gap(160, 144) + gap(159, 145) + gap(158, 153)) / 3 / width(33, 133)
@@ -38,33 +38,42 @@ def lid_opening(shapes: np.ndarray) -> np.ndarray:
 
 
 def mouth_opening(shapes: np.ndarray) -> np.ndarray:
-    """Return the gap of the lips over the mouth's width, of canonical shapes: (T,)."""
+    """Return the gap of the lips over the mouth's width of canonical shapes (T, 478, 3): (T,)."""
     return np.maximum(0, shapes[:, 14, 1] - shapes[:, 13, 1]) / np.linalg.norm(shapes[:, 61] - shapes[:, 291], axis=-1)
 
 
 def gaze(shapes: np.ndarray) -> np.ndarray:
-    """Return where the irises look, in eye widths from the middle of the eye, of canonical shapes: (T, 2)."""
+    """Return the direction of gaze of canonical shapes (T, 478, 3): (T, 2).
+
+    It is how far the irises are from the middle of the eye, in eye widths.
+    """
     width = np.linalg.norm(shapes[:, [33, 362]] - shapes[:, [133, 263]], axis=-1).mean(1)
     return features(shapes)[:, -2:] / width[:, None]
 
 
 def acceleration(landmarks: np.ndarray) -> float:
-    """Return the mean second difference of the landmarks, in face heights."""
+    """Return the mean second difference of landmarks (T, 478, 3), in face heights, as a measure of jitter."""
     height = np.linalg.norm(landmarks[:, 10, :2] - landmarks[:, 152, :2], axis=-1).mean()
     return float(np.linalg.norm(np.diff(landmarks[:, :468, :2], 2, axis=0), axis=-1).mean() / height)
 
 
 def f1(made: np.ndarray, wanted: np.ndarray) -> float:
-    """Return F1 over frames; NaN when it is neither wanted nor made."""
+    """Return the F1 score of the frames that show something in the result against those in the driver.
+
+    made, wanted: (T,) bool, whether each frame of the result and of the driver shows it. The score is NaN when no frame
+    of either does.
+    """
     both = 2 * (made & wanted).sum()
     total = made.sum() + wanted.sum()
     return float(both / total) if total else float("nan")
 
 
 def compare(driver: np.ndarray, made: np.ndarray) -> dict:
-    """Return the measures of one clip: landmarks (T, 478, 3) of the driver and found again, NaN where lost.
+    """Return the measures of one clip.
 
-    "blinks" and "lips" are pairs of (T',) bool, made and wanted; "turns" are pairs of angles (T', 3) about their means.
+    driver, made: landmarks (T, 478, 3) of the driver, and those found again, NaN where the face was lost. "blinks" and
+    "lips" are pairs of (T',) bool, made and wanted; "mouth" is a pair of openings (T',), and "turns" of angles (T', 3),
+    about their means. "gaze" (% of the eye's width), "jitter" (a ratio) and "lost" (% of frames) are numbers.
     """
     here = np.isfinite(made[:, 0, 0])
     d, o = driver[here].astype(np.float64), made[here]
@@ -86,7 +95,7 @@ def compare(driver: np.ndarray, made: np.ndarray) -> dict:
 
 
 def summary(clips: list[dict]) -> dict[str, float]:
-    """Return the measures over clips: F1 and correlations over all their frames, the rest as means."""
+    """Return the measures over several clips: F1 scores and correlations over all their frames, the others as means."""
     join = lambda key: [np.concatenate(side) for side in zip(*(clip[key] for clip in clips))]
     made, wanted = join("turns")
     turns = [float(np.corrcoef(made[:, n], wanted[:, n])[0, 1]) for n in range(3)]

@@ -1,4 +1,4 @@
-"""Which frames of held-out clips are reenacted from which."""
+"""Choose which frames of held-out clips are reenacted from which."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from .meter import SIDE
 
 @dataclass(frozen=True)
 class Pair:
-    """Frames of one held-out clip: sources, of which the first is the canvas, and the target."""
+    """Frames of one held-out clip: the sources, of which the first is the canvas, and the target."""
 
     shard: Shard
     sources: tuple[int, ...]
@@ -29,10 +29,11 @@ class Pair:
 
 
 def choose_pairs(shards: list[Shard], shots: int = 1, per_clip: int = 2, seed: int = 1) -> list[Pair]:
-    """Return the same pairs for everybody.
+    """Return pairs of sources and target, the same in every run on the same shards.
 
-    The source is the first frame (then the middle one), the target that of eight frames whose mouth and eyes differ
-    most from it; further sources are spread over the clip. Clips that are too short are left out.
+    The first source is the first frame of a clip (in its second pair the middle one). The target is that of eight
+    random frames whose mouth and eyes differ most from it. Further sources are spread over the clip. Clips that are too
+    short are left out.
     """
     rng = np.random.default_rng(seed)
     pairs = []
@@ -51,10 +52,10 @@ def choose_pairs(shards: list[Shard], shots: int = 1, per_clip: int = 2, seed: i
 
 
 def choose_tuning_pairs(shards: list[Shard], shots: int, people: int | None = None, targets: int = 4) -> list[Pair]:
-    """Return pairs for fine-tuning, which takes a minute a person: of `people` of them (None: all) the longest clip.
+    """Return pairs for the evaluation of fine-tuning, from the longest clip of each person.
 
-    Its sources are spread over it. The targets are away from all sources, and differ most from the canvas and from one
-    another.
+    people: how many persons are taken, None for all; tuning takes about a minute for each. The sources are spread over
+    the clip. The targets are away from all sources, and differ most from the canvas and from one another.
     """
     longest = {s.group: s for s in sorted(shards, key=len) if len(s) >= 4 * shots + targets}
     groups = sorted(longest)

@@ -1,4 +1,4 @@
-"""Self-reenactment of held-out people: the first frame of a clip, or a few, driven to its other frames."""
+"""Measure the self-reenactment of held-out people: one or a few frames of a clip are driven to its other frames."""
 
 import json
 from collections.abc import Callable
@@ -28,12 +28,12 @@ CPU = torch.device("cpu")
 
 
 class _Tuner:
-    """Persons fine-tuned on the sources of pairs, one kept at a time."""
+    """Fine-tunes persons on the sources of pairs, and keeps the last one."""
 
     def __init__(self, weights: Path | None, seconds: float, painter: Painter):
         self._weights, self._seconds, self._painter = load(weights, critic=True), seconds, painter
         self._key, self._tuned = None, None
-        self.helped: dict[str, int] = {}  # how many persons were better for it
+        self.helped: dict[str, int] = {}  # number of shots: how many persons tuning made better
 
     def __call__(self, pair: Pair) -> tuple[Painter, torch.Tensor]:
         if self._key != (id(pair.shard), pair.sources):
@@ -48,7 +48,7 @@ class _Tuner:
 def renderer_of(photos: list[View], painter: Painter | None, code: torch.Tensor | None = None) -> Renderer:
     """Return the renderer of a person on these photos, of which the first is the canvas.
 
-    painter: None for the warp alone. code: of a fine-tuned person; None for that of the source encoder.
+    painter: None for the warp alone. code: that of a fine-tuned person, None for that of the source encoder.
     """
     canvas, *others = photos
     views = [canvas, canvas.mirrored(), *(view.lit_as(canvas) for view in others)]
@@ -60,12 +60,18 @@ def renderer_of(photos: list[View], painter: Painter | None, code: torch.Tensor 
 
 
 def reenact(pair: Pair, painter: Painter | None, code: torch.Tensor | None = None) -> Square:
-    """Return the source of a pair moved to its target, as the networks' square; see `renderer_of`."""
+    """Return the source of a pair moved to its target, as the networks' square.
+
+    painter, code: as for `renderer_of`.
+    """
     return renderer_of(pair.photos, painter, code).square(pair.shard.points(pair.target, CROP))
 
 
 def reenact_paper(pair: Pair, networks: Weights) -> np.ndarray:
-    """Return the picture of a model of the paper's kind, painted whole from the landmark drawing, at 256 px."""
+    """Return the target of a pair as painted by a model of the paper's kind, (256, 256, 3) uint8.
+
+    Such a model paints the whole picture from the landmark drawing.
+    """
     size = networks.config.size
     views = F.interpolate(torch.cat([source_input(view) for view in pair.photos]), (size, size), mode="area")
     with torch.inference_mode():
@@ -87,12 +93,15 @@ def evaluate(
     people: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:
-    """Measure the held-out people of folder shards: still photo, mesh warp, the model; for each number of shots.
+    """Measure the held-out people of a folder of shards, and return what the JSON file holds.
 
-    Views are made at the networks' size, whatever that of the shards is, and results are measured at 256 px.
-    weights: None for those that ship. paper: a weights file of the paper's kind for one more row. out: folder for
-    evaluation.json, evaluation.md and contact-sheet.png (source, target, warp, model). finetune: seconds, for a row
-    of persons fine-tuned so long, on pairs of their own of so many people. Returns what the JSON holds.
+    For each number of shots the still photo, the mesh warp and the model are compared with the target. Views are made
+    at the networks' size, whatever that of the shards is, and results are measured at 256 px.
+
+    weights: None for those that ship. paper: a weights file of the paper's kind, for one more row. out: the folder for
+    evaluation.json, evaluation.md and contact-sheet.png (source, target, warp, model). finetune: seconds of
+    fine-tuning, for a row of tuned persons; the pairs are then those of `choose_tuning_pairs` for so many `people`.
+    Raises InputError.
     """
     held_out = load_shards(shards, held_out=True)
     painter = Painter(weights, precision="fp32")
@@ -144,7 +153,7 @@ def evaluate(
 
 
 def to_markdown(report: dict) -> str:
-    """Return the tables of a report."""
+    """Return the tables of a report as Markdown."""
     lines = []
     for count, table in report["shots"].items():
         lines += [
@@ -159,9 +168,9 @@ def to_markdown(report: dict) -> str:
 
 
 def training_samples(trainer: Trainer, out: Path, held_out: list[Shard]) -> dict:
-    """Write a PNG of held-out samples by the averaged weights, and return their L1: meta_train calls it now and then.
+    """Write a PNG of held-out samples by the averaged weights, and return their L1 errors.
 
-    Of the paper's kind there are none: it cannot be reenacted from a warp.
+    `meta_train` calls it now and then; not for models of the paper's kind, which cannot be reenacted from a warp.
     """
     painter = Painter(Weights(trainer.model, {}, "", **trainer.averaged()), "cpu", "fp32")
     rows, errors = [], []

@@ -52,6 +52,7 @@ class EnlargingConv(nn.Conv2d):
     """A convolution of the image enlarged to twice its size (nearest): (N, C, H, W) -> (N, C', 2H, 2W)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of the enlarged x."""
         return super().forward(upsample(x))
 
 
@@ -72,6 +73,7 @@ class LeanBlock(nn.Module):
         self.skip = conv(cin, cout, 1, spectral=spectral, slope=1) if cin != cout else nn.Identity()
 
     def forward(self, x: Tensor, psi: Tensor | None = None) -> Tensor:
+        """Return the block's output for x, modulated by psi if given."""
         h = F.leaky_relu(x, SLOPE)  # this and the skip commute with resampling: done where pixels are fewer
         h = modulate(self.conv1(h), psi)
         h = self.conv2(F.leaky_relu_(h, SLOPE))
@@ -93,6 +95,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(LeanBlock(a, b, "down", spectral=spectral) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the maps of x, finest first."""
         features = [self.stem(x)]
         for block in self.blocks:
             features.append(block(features[-1]))

@@ -20,6 +20,7 @@ class PatchHead(nn.Module):
         self.person = spectral_norm(nn.Linear(embedding, width))
 
     def forward(self, h: Tensor, person: Tensor) -> Tensor:
+        """Return the scores of all positions."""
         v = F.leaky_relu(self.conv(F.leaky_relu(h, SLOPE)), SLOPE)
         return self.score(v) + (v * self.person(person)[:, :, None, None]).mean(1, keepdim=True)
 

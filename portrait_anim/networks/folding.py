@@ -43,6 +43,7 @@ class FoldedConv:
         self._packed: dict[torch.Size, Tensor] = {}  # by the size of the input
 
     def __call__(self, x: Tensor, activated: bool = False) -> Tensor:
+        """Return the convolution of x, followed by the leaky ReLU if `activated`."""
         if self._packs:
             how = ("leaky_relu", [SLOPE], "") if activated else ("none", [], "")
             weight = self._packed_for(x.shape)
@@ -88,6 +89,7 @@ class FoldedEnlargingConv(FoldedConv):
         super().__init__(weight.flatten(0, 2), bias.repeat(4), like, padding=1)
 
     def __call__(self, x: Tensor, activated: bool = False) -> Tensor:
+        """Return the convolution of the enlarged x, followed by the leaky ReLU if `activated`."""
         h = super().__call__(x, activated)  # (N, 4C, H+1, W+1)
         n, c, height, width = h.shape
         h = h.permute(0, 2, 3, 1).unflatten(3, (2, 2, c // 4)).permute(0, 1, 3, 2, 4, 5)
@@ -146,6 +148,7 @@ class FoldedStem(FoldedConv):
         self._unshuffle = unshuffle
 
     def __call__(self, x: Tensor, activated: bool = False) -> Tensor:
+        """Return the convolution of the unshuffled x, followed by the leaky ReLU if `activated`."""
         n, c, height, width = x.shape
         k = self._unshuffle
         x = x.permute(0, 2, 3, 1).unflatten(2, (-1, k)).unflatten(1, (-1, k))  # (N, H/k, k, W/k, k, C)

@@ -37,6 +37,7 @@ class PaperBlock(nn.Module):
         self.skip = nn.Identity() if same else conv(cin, cout, 1, spectral=True)
 
     def forward(self, x: Tensor, psi: Tensor | None = None) -> Tensor:
+        """Return the block's output for x, modulated by psi if given."""
         psi1, psi2 = (None, None) if psi is None else psi.split(self.coeffs, 1)
         h = x if self.first else F.relu(modulate(self.norm1(x), psi1))
         h = self.conv1(upsample(h) if self.resample == "up" else h)
@@ -61,6 +62,7 @@ class SelfAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x with what each position takes from the others added."""
         q = self.query(x).flatten(2)  # (N, C/8, HW)
         k = F.max_pool2d(self.key(x), 2).flatten(2)  # (N, C/8, HW/4)
         v = F.max_pool2d(self.value(x), 2).flatten(2)  # (N, C/2, HW/4)
@@ -86,6 +88,7 @@ class PaperEncoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the maps of x, finest first."""
         features = []
         for block in self.blocks:
             features.append(x := block(x))

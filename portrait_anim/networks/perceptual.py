@@ -1,9 +1,7 @@
-"""Frozen networks behind the training losses and the metrics; FaceNet also tells people apart (`same_person`).
+"""Frozen networks behind the training losses and the metrics. FaceNet also tells people apart, see `same_person`.
 
-The others need the extra `train`.
-
-All take RGB in [-1, 1], (N, 3, H, W), pass gradients to it, and have no trainable weights.
-`.to(torch.bfloat16)` makes them faster where the processor has bf16; autocast works too.
+All but FaceNet need the extra `train`. They take RGB in -1 to 1, (N, 3, H, W), pass gradients to it, and have no
+trainable weights. `.to(torch.bfloat16)` makes them faster where the processor has bf16; autocast works, too.
 """
 
 import importlib.util
@@ -31,7 +29,7 @@ CHIP_POINTS = (CHIP_POINTS + 0.25 + 0.25j) / 1.5 * CHIP_SIZE
 
 
 def _package_file(package: str, name: str) -> Path:
-    """A model file of an installed package, without importing the package."""
+    """Return the path of a model file of an installed package, without importing the package. Raises InputError."""
     spec = importlib.util.find_spec(package)
     path = Path(spec.submodule_search_locations[0], "models", name) if spec else None
     if path is None or not path.is_file():
@@ -48,17 +46,17 @@ def _conv(weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0, group
 
 
 def _read_dlib(path: Path) -> list[Tensor]:
-    """Parameters of a dlib network's layers, flat, in order from the input: convolution, affine, ..., linear.
+    """Return the parameters of a dlib network's layers, each flat, from the input on: convolution, affine, ..., linear.
 
-    dlib writes a layer's name, then its parameters as a tensor: version 2, four dimensions, float32 data.
-    An integer is one byte with its length, then that many bytes, low byte first.
+    dlib writes a layer's name, then its parameters as a tensor: version 2, four dimensions, float32 data. An integer is
+    one byte with its length, then that many bytes, low byte first.
     """
     data = path.read_bytes()
     size, data = len(data), data + bytes(128)  # zeros behind the end of a cut file read as a wrong version
     params, at = [], 0
     while found := re.compile(rb"\x05con_4|\x07affine_|\x04fc_2").search(data, at):
         at, header = found.end(), []
-        for _ in range(7 if found.group() == b"\x04fc_2" else 5):  # fc_2 has its two sizes first
+        for _ in range(7 if found.group() == b"\x04fc_2" else 5):  # fc_2 begins with its two sizes
             end = at + 1 + (data[at] & 15)
             header.append(int.from_bytes(data[at + 1 : end], "little"))
             at = end
@@ -71,7 +69,7 @@ def _read_dlib(path: Path) -> list[Tensor]:
 
 
 class FaceNet(nn.Module):
-    """dlib's face-recognition ResNet: features of faces, and the 128 numbers that tell people apart."""
+    """dlib's face-recognition ResNet, which gives features of faces and the 128 numbers that tell people apart."""
 
     BLOCKS = (32,) * 3 + (64,) * 4 + (128,) * 3 + (256,) * 4  # channels of the residual blocks
     HALVING = (3, 7, 10, 13)  # blocks that begin with stride 2
@@ -109,7 +107,11 @@ class FaceNet(nn.Module):
         return F.relu_(out + x)
 
     def features(self, x: Tensor, blocks: tuple[int, ...] = FEATURES) -> list[Tensor]:
-        """Sides of 48 px or more -> maps of 32, 32, 64 and 128 channels at 1/2, 1/4, 1/8 and 1/16."""
+        """Return feature maps of images whose sides have 48 px or more.
+
+        By default they have 32, 32, 64 and 128 channels at 1/2, 1/4, 1/8 and 1/16 of the resolution. blocks: the
+        indices of the blocks whose outputs are returned after the first map.
+        """
         x = F.pad(x.to(self.linear.dtype), (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         maps = [F.relu_(self.convs[0](x))]
@@ -120,19 +122,22 @@ class FaceNet(nn.Module):
         return maps
 
     def embed(self, x: Tensor) -> Tensor:
-        """Face chips (N, 3, 150, 150) -> (N, 128) float32; compare them with `centred_cosine`."""
+        """Return the embeddings (N, 128) float32 of face chips (N, 3, 150, 150). Compare them with `centred_cosine`."""
         assert x.shape[2:] == (CHIP_SIZE, CHIP_SIZE), x.shape
         x = self.features(x, (len(self.BLOCKS) - 1,))[-1].float().mean((2, 3))
         return (x[:, :, None] * self.linear).sum(1)  # not @, which autocast would do in bf16
 
 
 def face_chip(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The (150, 150, 3) cut-out that FaceNet.embed expects; image uint8 RGB, landmarks (478, 3) in pixels."""
+    """Return the cut-out (150, 150, 3) uint8 of an image that `FaceNet.embed` expects.
+
+    image: (H, W, 3) uint8 RGB. landmarks: (478, 3) in its px.
+    """
     points = landmarks[CHIP_LANDMARKS, 0] + 1j * landmarks[CHIP_LANDMARKS, 1]
     # Least-squares similarity transform, with points as complex numbers: chip = turn * image + shift.
     centred = points - points.mean()
     turn = np.vdot(centred, CHIP_POINTS) / np.vdot(centred, centred).real
-    if (factor := int(1 / abs(turn))) > 1:  # reduce first: bilinear sampling of a large picture would alias
+    if (factor := int(1 / abs(turn))) > 1:  # reduce first, because bilinear sampling of a large picture would alias
         height, width = (side // factor for side in image.shape[:2])
         image = image[: height * factor, : width * factor]
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -144,7 +149,10 @@ def face_chip(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def same_person(images: list[np.ndarray], landmarks: list[np.ndarray]) -> list[bool]:
-    """Whether each photo (H, W, 3) uint8 with landmarks (478, 3) in its px shows the person of the first."""
+    """Return for each photo whether it shows the person of the first.
+
+    images: (H, W, 3) uint8 RGB each. landmarks: (478, 3) each, in px of the photo.
+    """
     net = FaceNet()
     chips = np.stack([face_chip(image, points) for image, points in zip(images, landmarks)])
     e = net.embed(torch.from_numpy(chips).permute(0, 3, 1, 2).float() / 127.5 - 1)
@@ -152,7 +160,7 @@ def same_person(images: list[np.ndarray], landmarks: list[np.ndarray]) -> list[b
 
 
 class ImageNetFeatures(nn.Module):
-    """The first five blocks of EfficientNet-Lite0, batch norms folded into the convolutions."""
+    """The first five blocks of EfficientNet-Lite0, with batch norms folded into the convolutions."""
 
     STRIDES = (1, 2, 1, 2, 1)
     FEATURES = (2, 4)  # these blocks give features; they are also the ones that add their input
@@ -185,12 +193,15 @@ class ImageNetFeatures(nn.Module):
         half = conv.kernel_size[0] // 2
         if conv.stride[0] == 1:
             return conv(x)
-        if x.is_cpu and x.dtype == torch.bfloat16:  # the gradient of the stride takes 20 times longer there
+        if x.is_cpu and x.dtype == torch.bfloat16:  # where the gradient of a strided convolution takes 20 times longer
             return F.conv2d(x, conv.weight, conv.bias, padding=half, groups=conv.groups)[:, :, 1::2, 1::2]
         return conv(F.pad(x, (half - 1, half) * 2))  # TensorFlow's padding
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Even sides -> maps of 32, 24 and 40 channels at 1/2, 1/4 and 1/8 (before activation)."""
+        """Return maps of 32, 24 and 40 channels at 1/2, 1/4 and 1/8 of the resolution, before activation.
+
+        The sides of x must be even.
+        """
         x = (x - self.mean).to(self.stem.weight.dtype, memory_format=torch.channels_last)
         maps = [self.stem(F.pad(x, (0, 1, 0, 1)))]
         x = F.relu6(torch.addcmul(self.stem_norm[1], maps[0], self.stem_norm[0]))
@@ -203,9 +214,10 @@ class ImageNetFeatures(nn.Module):
 
 
 class VGGFeatures(nn.Module):
-    """relu1_1 ... 5_1 of VGG19 or VGGFace (VGG16) from your own file, a state dict in torchvision's layout.
+    """The features relu1_1 to relu5_1 of VGG19, or of VGGFace (VGG16), from the user's own file.
 
-    The paper's weights, 1.5e-1 and 2.5e-2, go with networks from Caffe and feature_distance(relative=False).
+    The file is a state dict in torchvision's layout. The paper's loss weights, 1.5e-1 and 2.5e-2, go with networks from
+    Caffe and with `feature_distance(relative=False)`. Raises InputError when the file holds other networks.
     """
 
     # Index of conv1_1, 2_1, ... among the convolutions; mean of the training pictures (RGB).
@@ -232,7 +244,7 @@ class VGGFeatures(nn.Module):
         self.convs[0].weight.data = self.convs[0].weight.flip(1)  # Caffe's input is BGR, ours RGB
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """-> maps of 64, 128, 256, 512 and 512 channels at 1, 1/2, ... 1/16."""
+        """Return maps of 64, 128, 256, 512 and 512 channels at 1, 1/2, ... 1/16 of the resolution."""
         x = (x * 127.5 + self.offset).to(self.convs[0].weight.dtype, memory_format=torch.channels_last)
         maps = []
         for index, conv in enumerate(self.convs):
@@ -242,9 +254,10 @@ class VGGFeatures(nn.Module):
 
 
 def feature_distance(a: list[Tensor], b: list[Tensor], per_sample=False, relative=True) -> Tensor:
-    """Sum over the maps of mean |a - b|, if `relative` over mean |b| + 1e-3. b gets no gradient.
+    """Return the sum over the maps of the mean |a - b|, divided by the mean |b| + 1e-3 if `relative`.
 
-    A scalar for the batch, or with `per_sample` (N,): for each sample what it gives alone.
+    The result is a scalar for the batch, or with `per_sample` (N,): for each sample what it gives alone. b gets no
+    gradient.
     """
     # (N,). Not .abs().sum(): its gradient in bf16 loses channels_last, which slows the networks down.
     norm = partial(torch.linalg.vector_norm, ord=1, dim=(1, 2, 3), dtype=torch.float32)
@@ -258,12 +271,18 @@ def feature_distance(a: list[Tensor], b: list[Tensor], per_sample=False, relativ
 
 
 def perceptual_distance(net: nn.Module, image: Tensor, target: Tensor, relative=True) -> Tensor:
-    """`feature_distance` of what net sees in image and in target, which gets no gradient."""
+    """Return the `feature_distance` between a network's features of an image and of a target.
+
+    The target gets no gradient.
+    """
     with torch.no_grad():
         real = net.features(target)
     return feature_distance(net.features(image), real, relative=relative)
 
 
 def centred_cosine(a: Tensor, b: Tensor, mean: Tensor) -> Tensor:
-    """CSIM (N,) of embeddings (N, 128), less the mean (128,) of many people: without that all look alike."""
+    """Return the cosine similarity (N,) of embeddings (N, 128) less a mean (128,): the measure CSIM.
+
+    mean: that of many people's embeddings; without subtracting it all people look alike.
+    """
     return F.cosine_similarity(a - mean, b - mean)

@@ -140,9 +140,11 @@ def add_colour(x, painting, window, face, apart, tolerance, out):
 
 
 class Grid(NamedTuple):
-    """Where the pixels of an enlargement lie in what is enlarged: the row before each of them (P,) int32, the share
-    (P,) float32 of the row after that, and the same for the columns (Q,). It enlarges arrays of the crop to the
-    photo's resolution."""
+    """Where the pixels of an enlargement lie in the array that is enlarged, from the crop's to the photo's resolution.
+
+    rows: (P,) int32, the row before each of them. row_parts: (P,) float32, the share of the row after that. columns,
+    column_parts: (Q,), the same for the columns.
+    """
 
     rows: np.ndarray
     row_parts: np.ndarray

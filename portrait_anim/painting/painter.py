@@ -1,4 +1,4 @@
-"""The networks at work: the features of a person's photos once, then a painting per frame."""
+"""Run the networks on one person: the features of their photos once, then a painting per frame."""
 
 import copy
 from dataclasses import dataclass
@@ -19,7 +19,10 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """Raises UsageError when the device is unknown or not there."""
+    """Return the device of that name, or the fastest one for "auto".
+
+    Raises UsageError when it is unknown or not available.
+    """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))
@@ -32,7 +35,10 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """auto: bf16 on processors that multiply in it, fp16 on GPUs, fp32 elsewhere. Raises UsageError."""
+    """Return the floating-point type of a precision: "fp32", "bf16", "fp16" or "auto".
+
+    "auto" means bf16 on processors that multiply in it, fp16 on GPUs, fp32 elsewhere. Raises UsageError.
+    """
     if precision not in PRECISIONS:
         raise unknown("--precision", precision, PRECISIONS)
     if precision != "auto":
@@ -43,7 +49,7 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_in_bf16() -> bool:
-    """Whether this machine's processor does."""
+    """Return whether this machine's processor can multiply in bf16."""
     return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
@@ -51,8 +57,8 @@ def multiplies_in_bf16() -> bool:
 class Encoding:
     """What the source encoder knows of one person.
 
-    features: of each view its levels, (128, 128, 16), (64, 64, 48) and (32, 32, 96) float32 arrays. code: (1, n), all
-    modulation of the generator, which the paper calls psi.
+    features: per view a list of its levels, float32 arrays (128, 128, 16), (64, 64, 48) and (32, 32, 96). code: (1, n),
+    the whole modulation of the generator, which the paper calls psi.
     """
 
     features: list[list[np.ndarray]]
@@ -60,9 +66,9 @@ class Encoding:
 
 
 class Painter:
-    """The networks of a weights file (or loaded already), on a device and in a precision.
+    """The networks of a weights file, on a device and in a precision.
 
-    Raises InputError or UsageError.
+    weights: a file, weights that are loaded already, or None for those that ship. Raises InputError or UsageError.
     """
 
     def __init__(self, weights: str | Path | Weights | None = None, device: str = "auto", precision: str = "auto"):
@@ -77,7 +83,7 @@ class Painter:
         self._source = SourceFeatures(self.weights.source, self.device, self.dtype)
 
     def with_generator(self, generator: Generator) -> "Painter":
-        """Return the same with another generator, as fine-tuning makes it."""
+        """Return a copy of this painter with another generator, such as fine-tuning makes."""
         other = copy.copy(self)
         other.weights = self.weights._replace(generator=generator)
         return other

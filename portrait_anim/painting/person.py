@@ -1,8 +1,8 @@
-"""The person who is animated: portraits, the networks that paint them, and their code; and the file that keeps it all.
+"""The person who is animated: the portraits, the networks that paint them, their code, and the file that keeps these.
 
-A person file is a safetensors file: photos at the resolution they are used at, their landmarks, the person's
-code, the generator in fp16 if it was tuned, and as JSON the options and the SHA-256 of the weights it was made with.
-Like weights it is never trusted: nothing in it is a program, and everything is checked before it is used.
+A person file is a safetensors file. It holds the photos at the resolution they are used at, their landmarks, the
+person's code, the generator in fp16 if it was tuned, and as JSON the options and the SHA-256 of the weights it was made
+with. Like weights it is never trusted: nothing in it is a program, and everything is checked before it is used.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from .painter import ConditionedGenerator, Encoding, Painter
 
 FORMAT = 2
-EARLIER_FORMAT = 1  # whose generator and code fit the networks no longer
-KEY = "portrait_anim_person"  # of the metadata
+EARLIER_FORMAT = 1  # its generator and code no longer fit the networks
+KEY = "portrait_anim_person"  # the key of the header in the file's metadata
 SUFFIX = ".safetensors"
 MAX_SIDE = 8192  # px of a photo, the largest --max-size
-_MAX_MISFIT = 0.1  # face heights; rms distance of the rigid points from the mean face, real ones have under 0.05
+_MAX_MISFIT = 0.1  # face heights, rms distance of the rigid points from the mean face; real faces have under 0.05
 
 
 @dataclass
 class Person:
-    """One person made ready to be animated.
+    """A person made ready to be animated.
 
-    portraits: the first is the canvas. painter: the networks, and encoding: what they know of the person; None when
-    there are no weights. tuned: whether the generator was fine-tuned to this person.
+    portraits: of which the first is the canvas. painter: the networks, None when there are no weights. encoding: what
+    the networks know of the person, None likewise. tuned: whether the generator was fine-tuned to this person.
     """
 
     portraits: list[Portrait]
     painter: Painter | None
     encoding: Encoding | None
     tuned: bool = False
-    notes: list[str] = field(default_factory=list)  # for the user: how fine-tuning went, if not as wished
+    notes: list[str] = field(default_factory=list)  # sentences for the user when fine-tuning did not help
 
     @classmethod
     def of(cls, portraits: list[Portrait], painter: Painter | None) -> Person:
@@ -57,7 +57,7 @@ class Person:
         return self.painter and self.painter.generator_for(self.encoding)
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all. Raises OutputError."""
+        """Write the person to a file, whole or not at all. Raises OutputError."""
         import torch
         from safetensors.torch import save as pack
 
@@ -74,14 +74,17 @@ class Person:
 
     @classmethod
     def load(cls, path: str | Path, painter: Painter) -> Person:
-        """The person of a file, with a painter that has the weights it was made with. Raises InputError."""
+        """Read the person of a file. Raises InputError.
+
+        painter: the networks; they must have the weights that the file was made with.
+        """
         from safetensors import SafetensorError, safe_open
 
         from ..portrait.portrait import Portrait
 
         path = check_person(path)
         try:
-            with safe_open(path, framework="pt") as file:  # which checks the header and the file's length
+            with safe_open(path, framework="pt") as file:  # checks the header and the file's length
                 background = _read_header(path, file.metadata(), painter.weights.sha256)
                 photos, landmarks = _read_photos(path, file)
                 code = _read_code(path, file, painter)
@@ -98,7 +101,10 @@ class Person:
 
 
 def check_person(path: str | Path) -> Path:
-    """Raises InputError when there is no such file: cheap, before torch is imported."""
+    """Return the path of a person file, or raise InputError when there is no such file.
+
+    The check is cheap: it is made before torch is imported.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: there is no such person file; --save-person makes one.")
@@ -106,7 +112,10 @@ def check_person(path: str | Path) -> Path:
 
 
 def check_save(path: str | Path, force: bool = False) -> Path:
-    """The absolute path of a person file to be written. Raises UsageError or OutputError before any work is done."""
+    """Return the absolute path of a person file to be written.
+
+    Raises UsageError or OutputError, before any work is done, when it cannot be written.
+    """
     if Path(path).suffix.lower() != SUFFIX:
         raise UsageError(f"{path}: person files end in {SUFFIX}; give --save-person such a name.")
     return check_file(path, force)
@@ -116,7 +125,7 @@ def check_save(path: str | Path, force: bool = False) -> Path:
 
 
 def _read_header(path: Path, metadata: dict[str, str] | None, sha256: str) -> str:
-    """The background option, if everything fits."""
+    """Return the background option of a person file, if its header fits. Raises InputError."""
     if weights_file.KEY in (metadata or {}):
         raise InputError(f"{path}: is a weights file, not a person; give it to --weights.")
     try:
@@ -168,7 +177,7 @@ def _read_photos(path: Path, file: Any) -> tuple[list[np.ndarray], list[np.ndarr
 
 
 def _shape(file: Any, key: str, kind: str) -> tuple[int, ...]:
-    """Of a tensor, () if it is of another kind."""
+    """Return the shape of a tensor, () if it is of another type."""
     entry = file.get_slice(key)
     return tuple(entry.get_shape()) if entry.get_dtype() == kind else ()
 

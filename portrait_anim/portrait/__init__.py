@@ -1,4 +1,4 @@
-"""A photo made ready to move: the person's face in it, the crop that the networks see, person and background apart."""
+"""Make a photo ready to move: find its face, cut the crop that the networks see, separate person and background."""
 
 from ..system.lazy import lazy_exports
 

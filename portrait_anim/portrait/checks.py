@@ -1,6 +1,6 @@
-"""Warnings of a portrait that will look bad when it moves, with the reason.
+"""Warn of portraits that will look bad when they move, and say why.
 
-Only what the landmarks and the pixels of the face tell reliably: hands before the face and sunglasses are not among it.
+Only what landmarks and pixels of the face tell reliably is checked. Hands before the face and sunglasses are not.
 """
 
 import cv2
@@ -19,7 +19,10 @@ LOW_CONTRAST = 32  # grey values between the darkest and the brightest twentieth
 
 
 def portrait_warnings(name: str, photo: np.ndarray, landmarks: np.ndarray) -> list[str]:
-    """Sentences about the face with landmarks (478, 3), px, in photo (H, W, 3) uint8 RGB."""
+    """Return sentences about what will look bad in a portrait.
+
+    name: the photo's name, with which each sentence begins. photo: (H, W, 3) uint8 RGB. landmarks: (478, 3) in its px.
+    """
     found = (*_size(landmarks), *_turn(landmarks), *_expression(landmarks), *_light(photo, landmarks))
     return [f"{name}: {text}" for text in found]
 

@@ -1,4 +1,4 @@
-"""Two layers of a photo: the person (a matte) and the background behind them (the plate)."""
+"""Separate a photo into two layers: the person, by a matte, and the background behind them, called the plate."""
 
 from functools import lru_cache
 from threading import Lock
@@ -22,7 +22,11 @@ def _segmenter():
 
 
 def guided_filter(guide: np.ndarray, image: np.ndarray, radius: int, eps: float) -> np.ndarray:
-    """image (H, W) smoothed along the edges of guide (H, W), float32 (He, Sun, Tang: Guided Image Filtering)."""
+    """Return an image (H, W) smoothed along the edges of a guide (H, W), float32.
+
+    The filter is that of He, Sun and Tang, Guided Image Filtering (ECCV 2010). radius: that of the window, px. eps: the
+    variance of the guide, in its squared units, below which it counts as flat.
+    """
     window = (2 * radius + 1, 2 * radius + 1)
     mean = lambda a: cv2.blur(a, window)
     mean_g, mean_i = mean(guide), mean(image)
@@ -31,22 +35,25 @@ def guided_filter(guide: np.ndarray, image: np.ndarray, radius: int, eps: float)
 
 
 def matte(image: np.ndarray) -> np.ndarray:
-    """Person matte (H, W) float32 in 0..1 of a crop (H, W, 3) uint8 RGB, its edges drawn to the picture's."""
+    """Return the matte of the person in a crop (H, W, 3) uint8 RGB: (H, W) float32 in 0 to 1.
+
+    Its edges are drawn to those of the picture.
+    """
     with _ALONE:
         raw = _segmenter().process(np.ascontiguousarray(image)).segmentation_mask.astype(np.float32)
     guide = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     refined = guided_filter(guide, raw, max(4, image.shape[0] // 48), 50.0)
-    return np.clip((refined - 0.25) / 0.5, 0, 1)  # half-hearted areas are decided: they would be a double picture
+    return np.clip((refined - 0.25) / 0.5, 0, 1)  # decide undecided areas, which would become a double picture
 
 
 def plate(image: np.ndarray, matte: np.ndarray, ring: np.ndarray) -> np.ndarray:
-    """Return the background behind the person: image (H, W, 3) uint8 with the matted person filled in, uint8.
+    """Return the background behind the person: a photo (H, W, 3) uint8 with the person filled in.
 
-    ring: a polygon (N, 2) px around the head, filled in with the person: ears and stray hair, which the matte may miss,
-    must not stay behind when the head moves.
+    matte: (H, W) float32, 1 on the person. ring: (N, 2) px, a polygon around the head that is filled in as well,
+    because the matte may miss ears and stray hair, which must not stay behind when the head moves.
 
-    Only a band along the person's outline is ever uncovered. There the background is continued by its own
-    reflection in the outline, which keeps its texture; deeper inside it fades to a smooth filling.
+    Only a band along the person's outline is ever uncovered. There the background is continued by its own reflection in
+    the outline, which keeps its texture. Deeper inside it fades to a smooth filling.
     """
     height, width = matte.shape
     unit = max(height, width) / 256
@@ -55,14 +62,14 @@ def plate(image: np.ndarray, matte: np.ndarray, ring: np.ndarray) -> np.ndarray:
     hole = cv2.dilate(matte, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (spread, spread))) > 0.1
     if not hole.any():
         return image.copy()
-    if hole.all():  # nothing is known of the background: its colour may be anything that is in the photo
+    if hole.all():  # nothing is known of the background, so any colour of the photo will do
         return cv2.GaussianBlur(image, (0, 0), 32 * unit)
     small = cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA).astype(np.float32)
     known = 1 - cv2.resize(hole.astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA)
     known[known < 0.9] = 0
     filled = cv2.resize(push_pull(small, known), (width, height), interpolation=cv2.INTER_LINEAR)
 
-    # Nearest known pixel of every pixel, then the point as far behind it: 2 * nearest - here.
+    # Find the nearest known pixel of every pixel, then the point as far behind it: 2 * nearest - here.
     distance, label = cv2.distanceTransformWithLabels(
         hole.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )

@@ -1,4 +1,4 @@
-"""The portrait: the photo, its face, the crop for the networks and the layers at the photo's own resolution."""
+"""The portrait: a photo, its face, the crop for the networks, and the layers at the photo's own resolution."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..media.photo import SEARCH_SIZE, fit_size, load_photo
 from . import layers
 
 HEAD_SQUARE = 2.1  # side of the crop in heights of the landmarks' box: the whole head, hair, top of the shoulders
-HEAD_RISE = 0.06  # the crop's centre above the landmarks', same unit
+HEAD_RISE = 0.06  # how far the crop's centre is above that of the landmarks, in the same unit
 MIN_FACE = 24  # px, height of the landmarks' box: smaller faces have no features to move
 MATTE_SIZE = 640  # px, longer side at which the matte is computed
 _TWIN = 2.0  # mean difference of two crops, of 255, below which they are one photo: re-encoding makes about 1
@@ -24,15 +24,16 @@ _HOLD_BAND = 0.04  # of the region's side: where the region ends inside the phot
 
 
 def head_square(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre (x, y) and side, in px, of the square crop around a head with landmarks (478, 3)."""
+    """Return centre (x, y) and side, in px, of the square crop around a head with landmarks (478, 3)."""
     height = float(np.ptp(landmarks[:468, 1]))
     return landmarks[:468, :2].mean(0) - (0.0, HEAD_RISE * height), HEAD_SQUARE * height
 
 
 def cut_square(image: np.ndarray, corner: np.ndarray, side: float, size: int) -> np.ndarray:
-    """The square of image (H, W[, C]) with its upper left corner at `corner` (x, y) px, as (size, size[, C]).
+    """Return a square part of an image (H, W[, C]), resampled to (size, size[, C]).
 
-    Beyond the image's border its edge is replicated. Shrinking averages areas, so nothing aliases.
+    corner: (x, y) of its upper left corner, px. side: px. Beyond the border of the image its edge is replicated.
+    Shrinking averages areas, so that nothing aliases.
     """
     scale = size / side
     fx = fy = 1.0
@@ -49,10 +50,10 @@ def cut_square(image: np.ndarray, corner: np.ndarray, side: float, size: int) ->
 
 @dataclass
 class Source:
-    """Where the pixels of a view are at full resolution.
+    """The pixels behind a view, at the photo's full resolution.
 
-    rgba: (h, w, 4) uint8, a photo's region in the canvas' light, with the person's matte. origin: of the view's crop in
-    it, (x, y) px. scale: px of the crop per px of it. is_mirror: the crop is flipped left to right.
+    rgba: (h, w, 4) uint8, the region of a photo in the canvas' light, with the person's matte. origin: (x, y) of the
+    view's crop in it, px. scale: px of the crop per px of rgba. is_mirror: whether the crop is flipped left to right.
     """
 
     rgba: np.ndarray
@@ -65,9 +66,9 @@ class Source:
 class Region:
     """The part of the photo that can move, at the photo's own resolution.
 
-    box: (x0, y0, x1, y1) px of the photo. frame: the same and the crop, in crop px, integers, for the Warper.
-    rgba: (h, w, 4) uint8, the photo with the person's matte. plate: (h, w, 3) uint8, the background behind them.
-    hold: (h, w) float32, 1 where the region ends inside the photo and must equal it.
+    box: (x0, y0, x1, y1) px of the photo. frame: the box that holds this and the crop, in crop px, integers, for the
+    Warper. rgba: (h, w, 4) uint8, the photo with the person's matte. plate: (h, w, 3) uint8, the background behind
+    them. hold: (h, w) float32, 1 where the region ends inside the photo and must equal it.
     """
 
     box: tuple[int, int, int, int]
@@ -78,10 +79,11 @@ class Region:
 
 
 class Portrait:
-    """One person made ready: photo (H, W, 3) uint8 RGB, the canvas, and the landmarks (478, 3) in its px.
+    """A photo made ready to be animated.
 
-    The crop's px relate to the photo's by crop = (photo - corner) * scale. background: "still" keeps it in its own
-    layer, "warp" moves it with the head (for portraits whose person cannot be told from it). n_faces: in the photo.
+    photo: (H, W, 3) uint8 RGB. landmarks: (478, 3) in its px. background: "still" keeps it in a layer of its own,
+    "warp" moves it with the head (for portraits whose person cannot be told from it). n_faces: how many the photo
+    shows. The px of the crop relate to those of the photo by crop = (photo - corner) * scale.
     """
 
     def __init__(self, photo: np.ndarray, landmarks: np.ndarray, background: str = "still", n_faces: int = 1):
@@ -98,12 +100,12 @@ class Portrait:
         view = View(image, points, matte)
         self.plate = in_crop(self.region.plate)  # (512, 512, 3) uint8
         canvas = Source(self.region.rgba, (self.corner - self.region.box[:2]).astype(np.float32), self.scale)
-        # Parallel lists, of what the photos show of the person: the canvas, its mirror image, then further photos.
+        # Parallel lists of the canvas, its mirror image, then the further photos of the person.
         self.views, self.sources = [view, view.mirrored()], [canvas]
         self.sources.append(_relit(canvas, self.views[1]))
 
     def add(self, other: "Portrait") -> None:
-        """Let another photo of the same person help where this one, the canvas, does not show enough."""
+        """Add another photo of the same person, which helps where this one, the canvas, does not show enough."""
         view = other.views[0].lit_as(self.views[0])
         self.views.append(view)
         self.sources.append(_relit(other.sources[0], view))
@@ -117,7 +119,11 @@ class Portrait:
         background: str = "still",
         tracker: str = "auto",
     ) -> "Portrait":
-        """Load a photo and find its face: 1 is the largest, 2 the next. Raises InputError or UsageError."""
+        """Load a photo and find its face.
+
+        face: 1 is the largest, 2 the next. max_size: the longest side, px, to which the photo is shrunk. Raises
+        InputError when the photo cannot be used, UsageError when it has fewer faces.
+        """
         whole = fit_size(load_photo(path), SEARCH_SIZE)
         photo = fit_size(whole, max_size)
         faces = find_faces(whole, tracker) if min(whole.shape[:2]) >= MIN_FACE else []
@@ -142,6 +148,7 @@ class Portrait:
         return cls(photo, landmarks, background, len(faces))
 
     def warper(self) -> Warper:
+        """Return the warper of all photos to target landmarks, over the region that can move."""
         return Warper(self.views, self.region.frame)
 
     def _region(self) -> Region:
@@ -166,13 +173,13 @@ class Portrait:
                 ramp = np.clip(2 - 2 * np.arange(hold.shape[axis], dtype=np.float32) / band, 0, 1)[::inside]
                 hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
         rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
-        person = matte if self.background == "still" else np.zeros_like(matte)  # there is no telling them apart
+        person = matte if self.background == "still" else np.zeros_like(matte)  # "warp" has a single layer
         plate = layers.plate(photo, person, shell[0] - (x0, y0))
         return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, plate, hold)
 
 
 def _refined(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Landmarks (478, 3) in px of the photo, as the Refiner finds them."""
+    """Return landmarks (478, 3) in px of the photo, refined by the Refiner."""
     centre, side = head_square(landmarks)
     corner, scale = np.array([*(centre - side / 2), 0]), CROP / side
     refiner = Refiner()
@@ -184,7 +191,10 @@ def _refined(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def check_photos(portraits: list[Portrait], names: list[str]) -> tuple[list[Portrait], list[str]]:
-    """Photos of one person without those that are there twice, and warnings about them and about strangers."""
+    """Return the photos of one person without those that are there twice, and warnings.
+
+    The warnings tell of the photos left out, and of those that seem to show another person than the first.
+    """
     from ..networks.perceptual import same_person
 
     kept, warnings = {}, []
@@ -205,7 +215,7 @@ def check_photos(portraits: list[Portrait], names: list[str]) -> tuple[list[Port
 
 
 def _relit(source: Source, view: View) -> Source:
-    """A source in the light that a view of the same photo was given."""
+    """Return a source in the light that was given to a view of the same photo."""
     gain = view.gain[:, ::-1] if view.is_mirror else view.gain
     size = CROP / source.scale / gain.shape[0]  # px of the photo per cell
     offset = source.origin + (size - 1) / 2

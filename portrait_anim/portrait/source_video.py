@@ -1,4 +1,4 @@
-"""A video that stands for photos: the sharp frames in which the person looks most different."""
+"""Choose photos from a video: the sharp frames in which the person looks most different."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -24,9 +24,10 @@ def portraits_of_video(
     tracker: str = "mediapipe",
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> list[Portrait]:
-    """Portraits of up to `shots` frames of a video, of its largest face; the first, the canvas, is the calmest.
+    """Return portraits of the largest face in up to `shots` frames of a video, the calmest, which is the canvas, first.
 
-    Fewer when the video has fewer frames with a face. Raises InputError.
+    They are fewer when the video has fewer sharp frames with a face. max_size: the longest side of the portraits, px.
+    `progress` gets the frames that are tracked, and how many there are, if known. Raises InputError.
     """
     reader = FrameReader(path, max_side=TRACK_SIZE)
     energy: list[np.ndarray] = []
@@ -48,7 +49,11 @@ def portraits_of_video(
 
 
 def choose_frames(track: MotionTrack, sharpness: np.ndarray, shots: int) -> list[int]:
-    """Frames (at most `shots`) that differ most in mouth, eyes and turn of the head, the calmest first."""
+    """Return the numbers of the frames that differ most in mouth, eyes and turn of the head, the calmest first.
+
+    sharpness: (T,), a value per frame. Only the sharpest of the frames with a face are considered, and at most `shots`
+    are returned.
+    """
     turns = np.array([cv2.Rodrigues(r)[0][:, 0] for r in estimate_poses(track.landmarks, MEAN_FACE).rotation])
     opening = openness(track.landmarks)
     enough = np.quantile(sharpness[track.found], 1 - _SHARPEST)
@@ -66,7 +71,7 @@ def choose_frames(track: MotionTrack, sharpness: np.ndarray, shots: int) -> list
 
 
 def _watched(frames: Iterable[np.ndarray], energy: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """The frames, while their fine detail is noted, (_GRID, _GRID) each."""
+    """Yield the frames, and append the amount of their fine detail to `energy`, (_GRID, _GRID) each."""
     for frame in frames:
         detail = cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_32F) ** 2
         energy.append(cv2.resize(detail, (_GRID, _GRID), interpolation=cv2.INTER_AREA))
@@ -74,7 +79,7 @@ def _watched(frames: Iterable[np.ndarray], energy: list[np.ndarray]) -> Iterator
 
 
 def _sharpness(track: MotionTrack, energy: list[np.ndarray]) -> np.ndarray:
-    """Fine detail of the face in every frame, (T,)."""
+    """Return the amount of fine detail of the face in every frame, (T,)."""
     result = np.zeros(len(track))
     for t, (points, cells) in enumerate(zip(track.landmarks, energy)):
         low, high = points[:468, :2].min(0), points[:468, :2].max(0)

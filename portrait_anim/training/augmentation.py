@@ -36,9 +36,12 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One change. flip comes first, then matrix (2, 3), px to px, then nodes (5, 5, 2): a pixel shows what is so far
-    away from it in the turned picture. scale: by how much the matrix enlarges, for the landmarks' depth. colours
-    (3, 3) maps RGB in 0..255; tone is gamma, gain and lift."""
+    """One random change of pictures.
+
+    flip is applied first, then matrix (2, 3), px to px, then nodes (5, 5, 2), px: each pixel shows what lies so far
+    away from it in the turned picture. scale: by how much the matrix enlarges, for the depth of landmarks. colours: (3,
+    3), maps RGB in 0 to 255. tone: gamma, gain and lift.
+    """
 
     flip: bool
     matrix: np.ndarray

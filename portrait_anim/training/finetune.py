@@ -1,9 +1,9 @@
-"""Few-shot fine-tuning on the photos of one person (arXiv 1905.08233, section 3.3, on a warped photo).
+"""Fine-tune the networks on a few photos of one person (arXiv 1905.08233, section 3.3, here on a warped photo).
 
-The source encoder is frozen. psi = P e is freed and learned together with G, against D, whose row of the person is e at
-first and learned, too; with the losses of meta-training. Two photos or more: each photo is made from the others. One
-photo: it is re-posed by the mesh, and G learns to restore it from that. What is learned is measured on pairs, or
-re-posings, that are not learned from, and what is returned is never worse there than the person without tuning.
+The source encoder is frozen. psi = P e becomes free and is learned together with G, against D, with the losses of
+meta-training. D's row of the person starts as e and is learned, too. With two photos or more, each photo is made from
+the others. A single photo is re-posed by the mesh, and G learns to restore it from that. The result is measured on
+pairs, or re-posings, that are not learned from, and is never worse there than the person without tuning.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from ..painting.person import Person
 from ..portrait.portrait import Portrait
 from .tuner import FinetuneConfig, Tuner
 
-AUTO_STEPS, AUTO_SECONDS = 80, 110.0  # "auto": so many steps, and at most so many seconds
+AUTO_STEPS, AUTO_SECONDS = 80, 110.0  # the budget of "auto": so many steps, in at most so many seconds
 
 
 @dataclass
 class Tuned:
-    """What tuning gives.
+    """The result of fine-tuning.
 
-    generator, psi (1, n): the person, fp32 with fp16's precision, as a file keeps them. before, after: the loss on what
-    was held out. helped: False when nothing was better than no tuning; generator and psi are then untuned.
+    generator, psi (1, n): the person, fp32 with the precision of fp16, as a file keeps them. before, after: the loss on
+    what was held out. seconds: the duration.
     """
 
     generator: Generator
@@ -48,6 +48,7 @@ class Tuned:
 
     @property
     def helped(self) -> bool:
+        """Whether tuning gave a lower loss; if not, generator and psi are the untuned ones."""
         return self.after < self.before
 
 
@@ -63,11 +64,12 @@ def finetune(
     should_stop: Callable[[], bool] = lambda: False,
     config: FinetuneConfig = FinetuneConfig(),
 ) -> Tuned:
-    """Tune G and psi to the person on these photos (one view each) and return them; weights stay as they are.
+    """Tune G and psi to the person on these photos (one view each) and return them. The given weights stay as they are.
 
-    weights: with fp32 networks, best with their critic. It ends after `steps`, then the same seed gives the same
-    person; after `seconds`; when should_stop() says so; or when nothing has got better for a while. dtype: bf16 where
-    the device is fast at it. progress gets what is done of the seconds, or of the steps, and all of it.
+    Tuning ends after `seconds`; after `steps`, so that the same seed gives the same person; when `should_stop()` is
+    true; or when the loss has not improved for a while. weights: with fp32 networks, best with their critic. dtype:
+    bf16 where the device is fast at it. `progress` gets the seconds done and the seconds in all, or with `steps` the
+    steps.
     """
     begin = time.monotonic()
     progress(0, steps or round(seconds))
@@ -76,7 +78,7 @@ def finetune(
     checks = [examples.item(j, held_out=True) for j in range(config.checks)]
     ready = time.monotonic()
     best, before = tuner.start, tuner.measure(checks, tuner.start)
-    reserve = time.monotonic() - ready  # s: what the last measurement will take
+    reserve = time.monotonic() - ready  # s, kept for the last measurement
     after, since, number = before, 0, 0
     with ThreadPoolExecutor(1) as pool:  # makes the next items while the networks learn from these
         make = lambda number: [examples.item(j) for j in range(number * pairs, (number + 1) * pairs)]
@@ -113,9 +115,9 @@ def tune_person(
     progress: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Person:
-    """Return the person of these portraits, fine-tuned by a budget of seconds or "auto".
+    """Return the person of these portraits, fine-tuned within a budget of seconds or "auto".
 
-    They are untuned, with a note, when that did not help. painter: made of the same weights file.
+    When that did not help, the person is untuned and has a note that says so. painter: made of the same weights file.
     """
     views = [portrait.views[0] for portrait in portraits]
     start = load(weights, critic=True)
@@ -132,9 +134,9 @@ def tune_person(
 
 @contextmanager
 def ended_by_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether to stop.
+    """Yield a function that returns whether Ctrl-C was pressed, for use as a context manager.
 
-    Within it the first Ctrl-C only makes the yielded function true; the next one is what it was before.
+    Within the block the first Ctrl-C has no other effect. The next one does what it did before.
     """
     asked: list[int] = []
     previous = signal.getsignal(signal.SIGINT)

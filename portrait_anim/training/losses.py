@@ -1,4 +1,4 @@
-"""What meta-learning and fine-tuning minimise, on boxes of the crop. Colours are in -1..1."""
+"""The losses that meta-learning and fine-tuning minimise, on boxes of the crop. Colours are in -1 to 1."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _EDGE_BLUR = 6.0  # px, sigma: the width of what counts as the edge of the head
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the sum. Feature distances are relative, see `perceptual.feature_distance`."""
+    """The weights of the terms in the sum. Feature distances are relative, see `perceptual.feature_distance`."""
 
     image: float = 8.0  # L1 of the picture, weighted by place: see `place_weights`
-    warp: float = 2.0  # L1 of the refined warp alone: flow and matte learn where colour hides them, too
-    paint: float = 3.0  # L1 with all of the colour: it must be ready before the mask calls on it
+    warp: float = 2.0  # L1 of the refined warp alone, so that flow and matte learn under colour, too
+    paint: float = 3.0  # L1 with all of the colour, which must be good before the mask uses it
     smooth_flow: float = 0.02
     keep: float = 0.02  # prefers the warp where both are as good
     matte: float = 0.02  # prefers the matte that the warp brings
@@ -33,7 +33,7 @@ class LossWeights:
     look: float = 1.0  # ImageNet features of the same: texture
     face_local: float = 4.0  # FaceNet features of mouth and eyes at half the resolution
     sharp_local: float = 1.4  # both networks on mouth and eyes at 512 px, where the clip resolves them
-    vgg19: float = 0.15  # the paper's, on features of Caffe's scale; for who has the networks
+    vgg19: float = 0.15  # the paper's weight, for features of Caffe's scale; only if the user has the networks
     vggface: float = 0.025
     adversarial: float = 0.15
     features: float = 4.0  # feature matching, times `adversarial`
@@ -46,10 +46,10 @@ def half(image: Tensor) -> Tensor:
 
 
 def jittered(step: int, *images: Tensor) -> list[Tensor]:
-    """Return the same cut-out of all images (N, C, h, w), JITTER px smaller, each step at another place.
+    """Return the same cut-out of all images (N, C, h, w), JITTER px smaller, at another place in each step.
 
-    Perceptual networks have strides, and so has G: did they always meet alike, G would learn to please them by a
-    pattern of the strides' size.
+    Perceptual networks have strides, and so has G. If these always met in the same way, G would learn to please the
+    networks by a pattern of the strides' size.
     """
     y, x = np.random.default_rng(step).integers(0, JITTER + 1, 2)
     height, width = (side - JITTER for side in images[0].shape[2:])
@@ -57,9 +57,10 @@ def jittered(step: int, *images: Tensor) -> list[Tensor]:
 
 
 def place_weights(x: Tensor) -> Tensor:
-    """Return how much each pixel matters, (N, 1, h, w), by the generator's input x (N, 13, h, w).
+    """Return how much each pixel matters, (N, 1, h, w), from the generator's input x (N, 13, h, w).
 
-    Mouth and eyes most, which a warp knows nothing of; then the edge of the head and the rings next to the face.
+    Mouth and eyes matter most, since a warp knows nothing of their inside; then the edge of the head, and the rings
+    next to the face.
     """
     inside, depth = x[:, 6:8].sum(1, keepdim=True), x[:, 8:9]
     near = blurred(x[:, 12:13], _EDGE_BLUR)
@@ -71,7 +72,7 @@ def pixel_losses(
 ) -> dict[str, Tensor]:
     """Return the weighted terms that need no other network.
 
-    sharp: how many of the boxes, the first ones, are of 512 px clips; the others are compared at half the size.
+    sharp: how many of the boxes, the first ones, are of 512 px clips. The others are compared at half the size.
     """
     inside = x[:, 6:8].sum(1, keepdim=True)
     count = len(target)
@@ -105,7 +106,7 @@ def local_losses(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return the weighted perceptual terms of squares of `side` px around the mouth and one of the eyes.
 
-    centres: (N, 4, 2) px, of which mouth and eyes come first. sharp: as of `pixel_losses`.
+    centres: (N, 4, 2) px, of which the mouth and the two eyes come first. sharp: as in `pixel_losses`.
     """
     rng = np.random.default_rng((1, step))
     eye, moved = int(rng.integers(1, 3)), torch.from_numpy(rng.integers(-JITTER, JITTER + 1, 2)).to(centres)
@@ -132,9 +133,9 @@ def generator_adversarial(
     every: int = 1,
     centres: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Return the weighted hinge term and feature matching for G: the critic is held fixed.
+    """Return the weighted hinge term and feature matching for G, while the critic is held fixed.
 
-    every: both count so many times, for who asks D on every n-th step only.
+    every: the factor by which both count more, for a caller that asks D only on every n-th step.
     """
     critic.requires_grad_(False)
     with parametrize.cached():

@@ -1,4 +1,4 @@
-"""What fine-tuning learns from: the photos of one person, each made from the others, or one photo from itself."""
+"""Make the pairs that fine-tuning learns from: each photo of a person from the others, or a single one from itself."""
 
 from __future__ import annotations
 
@@ -27,35 +27,41 @@ def _boxes() -> EpisodeConfig:
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """boxes: what is painted of a pair, and how its pictures are changed."""
+    """How pairs are made.
+
+    boxes: what is painted of a pair, and how its pictures are changed.
+    """
 
     boxes: EpisodeConfig = field(default_factory=_boxes)
-    max_sources: int = 8  # photos that a target is made from, as far as there are: as many as in use
+    max_sources: int = 8  # most photos that a target is made from, as many as when animating
 
 
 class TrainingPairs:
-    """Episodes to learn from, made of one person's photos; item j depends on (seed, j) only.
+    """Episodes to learn from, made of one person's photos. Item j depends only on `seed` and j.
 
-    painter: with the generator that is not yet tuned.
+    painter: the networks, with the generator before tuning.
     """
 
     def __init__(self, views: list[View], painter: Painter, seed: int, config: PairsConfig = PairsConfig()):
         self.views, self.seed, self.config = views, seed, config
         self._plates = [layers.plate_behind(view) for view in views]
         self._lit: dict[tuple[int, int], np.ndarray] = {}
-        self.kept_back = self._most_usual() if len(views) > 2 else None  # never a target when learning
+        self.kept_back = self._most_usual() if len(views) > 2 else None  # a target only when measuring
         if len(views) == 1:
             both = [views[0], views[0].mirrored()]
             self._renderer = Renderer(both, self._plates[0], painter.generator_for(painter.encode(both)))
             self._both = both
 
     def _most_usual(self) -> int:
-        """Return the photo whose expression is most like the others': tuning misses it least."""
+        """Return the index of the photo whose expression is most like the others': tuning misses it least."""
         opening = np.stack([openness(v.landmarks) for v in self.views])
         return int(np.abs(opening[:, None] - opening[None]).sum((1, 2)).argmin())
 
     def item(self, j: int, held_out: bool = False) -> tuple[dict, Pictures]:
-        """Return one episode and its pictures. held_out: one to measure with, never learned from."""
+        """Return one episode and its pictures.
+
+        held_out: whether the episode is one to measure with, which is never learned from.
+        """
         rng = np.random.default_rng((self.seed, held_out, j))
         sources, plate, target = self._reposed(rng) if len(self.views) == 1 else self._pair(rng, held_out)
         boxes = self.config.boxes
@@ -78,7 +84,10 @@ class TrainingPairs:
         return {**episode, **numbers}, pictures
 
     def _pair(self, rng: np.random.Generator, held_out: bool) -> tuple[list[View], np.ndarray, View]:
-        """Return sources, the canvas first, its plate, and the target: another photo as if taken where it was."""
+        """Return the sources (the canvas first), the plate of the canvas, and the target.
+
+        The target is another photo, in the light and before the background of the canvas.
+        """
         everyone = range(len(self.views))
         target = self.kept_back if held_out and self.kept_back is not None else None
         if target is None:
@@ -99,18 +108,18 @@ class TrainingPairs:
         return self._lit[canvas, other]
 
     def _reposed(self, rng: np.random.Generator) -> tuple[list[View], np.ndarray, View]:
-        """Return the only photo in another pose, its plate, and the photo itself; or the two the other way round.
+        """Return the only photo in another pose as source, its plate, and the photo itself as target, or the reverse.
 
-        It is painted as the untuned G does: warped alone, it could be restored by a warp alone, and G would learn to
-        paint nothing. And what G paints where the photo's own expression asks for nothing, as in an opened mouth, it
-        shall not forget: else it is worse at each expression but the photo's.
+        The other pose is painted by the untuned G. If it were only warped, a warp alone could restore it, and G would
+        learn to paint nothing. G would also forget what it paints where the photo's own expression asks for nothing, as
+        in an opened mouth, and become worse at every expression but the photo's.
         """
         view, plate, pose = self.views[0], self._plates[0], repose(self.views[0].landmarks, rng)
         square = self._renderer.square(pose)
         painted = square.painted[1:-1, 1:-1]
         image, residual = np.zeros(view.image.shape, np.float32), painted[..., 8:10]
         for other, flow, weight in zip(self._both, square.seen.flows, square.seen.weights):
-            if flow is not None:  # Lanczos: G shall undo the warp, not a blur that no photo has
+            if flow is not None:  # Lanczos, so that G learns to undo the warp, not a blur that no photo has
                 at = flow + residual - np.float32(0.5)
                 moved = cv2.remap(other.image, at, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
                 image += weight[..., None] * moved

@@ -1,7 +1,7 @@
 """Make training shards of videos of people: tracked, split at cuts and lost faces, one fixed square per segment.
 
-The square holds the whole head. It has 512 px where the video resolves the head so finely, else 256 px; see `shards`
-for the files. `index.jsonl` beside them says what became of every video.
+The square holds the whole head. It has 512 px where the video resolves the head so finely, else 256 px. `shards`
+describes the files. `index.jsonl` beside them says what became of every video.
 """
 
 import hashlib
@@ -25,6 +25,8 @@ VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif"}
 
 @dataclass(frozen=True)
 class PrepareConfig:
+    """Which frames of a video are kept, and how they are stored."""
+
     fps: float = 15.0  # faces move little between frames; more would store the same picture twice
     min_frames: int = 12
     max_frames: int = 400  # per segment, so that one long interview does not fill the shards
@@ -34,7 +36,7 @@ class PrepareConfig:
 
 
 def expand(videos: list[Path]) -> list[Path]:
-    """Return the files as given, and every video below the folders given. Raises InputError."""
+    """Return the given files, and every video below the given folders. Raises InputError."""
     found: list[Path] = []
     for path in videos:
         if not path.exists():
@@ -49,7 +51,7 @@ def expand(videos: list[Path]) -> list[Path]:
 
 
 def read_groups(path: Path | None) -> dict[str, str]:
-    """Return {file stem: person} of a JSON-lines file with `id` and `group` in each line. Raises InputError."""
+    """Read {file stem: person} from a JSON-lines file with `id` and `group` in each line. Raises InputError."""
     if path is None:
         return {}
     try:
@@ -67,10 +69,11 @@ def prepare(
     config: PrepareConfig = PrepareConfig(),
     progress: Callable[[dict, int, int], None] = lambda report, done, total: None,
 ) -> list[dict]:
-    """Make shards of videos in folder out. Resumable: videos that index.jsonl knows unchanged are not read again.
+    """Make shards of videos in the folder `out`, and return a report per video.
 
-    groups: see read_groups; without it every file is a person of its own. progress(report, done, total) is called
-    per video. Returns the reports: {"video", "shards", "kept", "rejected": {reason: frames}, "error"}.
+    Videos that index.jsonl lists, and that have not changed, are not read again, so an interrupted run can be resumed.
+    groups: see `read_groups`; without it every file is a person of its own. `progress(report, done, total)` is called
+    per video. A report is {"video", "shards", "kept", "rejected": {reason: frames}, "error"}.
     """
     files, group_of = expand(videos), read_groups(groups)
     out.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,7 @@ def _stamp(file: Path) -> str:
 
 
 def _prepare_one(file: Path, out: Path, group: str, config: PrepareConfig) -> dict:
-    """Make the shards of one video and report them; never raises for what is wrong with the video itself."""
+    """Make the shards of one video and return its report. A fault of the video itself is reported, not raised."""
     cv2.setNumThreads(1)
     report = {
         "video": str(file),
@@ -201,7 +204,7 @@ def _make_shard(file: Path, group: str, frames: list, faces: list, refiner: Refi
         crop = cut_square(frame, corner, side, size)
         landmarks[n] = refiner(crop, landmarks[n])
         images.append(to_jpeg(crop[..., ::-1], config.jpeg_quality))
-        # The matte is smooth, half the resolution holds it.
+        # Half the resolution is enough for the matte, which is smooth.
         soft = cv2.resize(matte(crop), (size // 2, size // 2), interpolation=cv2.INTER_AREA)
         mattes.append(to_jpeg((soft * 255).round().astype(np.uint8), 90))
     header = {"format": FORMAT, "video": file.name, "group": group, "scale": scale, "size": size}

@@ -1,5 +1,7 @@
-"""Random poses and expressions of one face, for a person of whom there is a single photo: turns of the head, a jaw
-that opens and closes, lids that close, lips that widen, brows that rise, eyes that look elsewhere."""
+"""Draw random poses and expressions of one face, for a person of whom there is a single photo.
+
+The head turns, the jaw opens and closes, lids close, lips widen, brows rise, and the eyes look elsewhere.
+"""
 
 import cv2
 import numpy as np
@@ -29,13 +31,16 @@ _LOWER_LIDS = np.concatenate([RIGHT_EYE[7:0:-1], LEFT_EYE[:8:-1]])  # each below
 
 
 def _near(points: np.ndarray, reach: float) -> np.ndarray:
-    """1 at the given landmarks, falling to 0 away from them: (478, 1), reach in face heights."""
+    """Return weights (478, 1) that are 1 at the given landmarks and fall to 0 away from them.
+
+    reach: the distance at which they have fallen to 0.6, in face heights.
+    """
     distance = np.linalg.norm(MEAN_FACE[:, None] - MEAN_FACE[None, points], axis=-1).min(1)
     return np.exp(-((distance / reach) ** 2) / 2)[:, None]
 
 
 def _jaw_share() -> np.ndarray:
-    """How much of the jaw's turn each landmark follows, (478,): lower lip and chin all, upper lip nothing."""
+    """Return how much of the jaw's turn each landmark follows, (478,): lower lip and chin all, upper lip nothing."""
     share = np.clip((MEAN_FACE[:, 1] - _CORNERS) / 0.06 + 0.3, 0, 1)
     for lips in (INNER_LIPS, OUTER_LIPS):  # the upper half comes first, from corner to corner
         share[lips[:11]], share[lips[11:]], share[lips[[0, 10]]] = 0.0, 1.0, 0.35
@@ -50,7 +55,7 @@ _LIDS_NEAR[_LOWER_LIDS] = _LIDS_NEAR[[33, 133, 263, 362]] = 0
 
 
 def repose(landmarks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The face (478, 3) turned a little and with another expression, in the same px."""
+    """Return landmarks (478, 3) turned a little and with another expression, in the same px."""
     scale, rotation, shift = similarity(MEAN_FACE[RIGID], landmarks[RIGID])
     shape = _expression((landmarks - shift) @ rotation / scale, rng)
     turn = cv2.Rodrigues(_TURN * np.clip(rng.normal(0, 1, 3), -2, 2))[0]
@@ -60,7 +65,7 @@ def repose(landmarks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _expression(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A canonical shape (478, 3) with its expression changed."""
+    """Return a canonical shape (478, 3) with its expression changed."""
     shape = shape.copy()
     closing = (shape[14, 1] - shape[13, 1]) / _JAW_LEVER  # what brings the lips together
     angle = rng.uniform(-max(closing, 0.0), _MAX_JAW) if rng.random() < 0.8 else 0.0

@@ -1,7 +1,7 @@
-"""Shards: what `prepare` makes of videos and training reads, one segment of one person in each file.
+"""Shards: the files that `prepare` makes of videos and training reads, each with one segment of one person.
 
-A shard is a plain .npz (no pickle): JPEG frames and mattes as bytes with offsets, landmarks (T, 478, 3) float32 in px
-of its frames, and a JSON header that says, among other things, how large the frames are.
+A shard is a plain .npz (no pickle). It holds JPEG frames and mattes as bytes with offsets, landmarks (T, 478, 3)
+float32 in px of its frames, and a JSON header that says, among other things, how large the frames are.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ FIRST_FORMAT, FIRST_SIZE = 1, 256  # the format before this one did not say the 
 
 @dataclass
 class Shard:
-    """One segment in memory.
+    """A segment of a video in memory.
 
     frames, mattes: lists of JPEG bytes (uint8 arrays). landmarks: (T, 478, 3) float32 in px of the frames. Pictures and
     points can be had at any size: small frames are enlarged smoothly, large ones are reduced by averaging.
@@ -40,12 +40,12 @@ class Shard:
 
     @property
     def group(self) -> str:
-        """The person: everything of one group is on the same side of the train / held-out split."""
+        """The person. All shards of one person are on the same side of the split into train and held-out."""
         return self.header["group"]
 
     @property
     def size(self) -> int:
-        """Side of the frames in px."""
+        """The side of the frames in px."""
         return self.header.get("size", FIRST_SIZE)
 
     @property
@@ -85,7 +85,7 @@ def _resized(image: np.ndarray, size: int, enlarging: int) -> np.ndarray:
 
 
 def is_held_out(group: str) -> bool:
-    """Tell on which side of the fixed split a person is.
+    """Return whether a person is on the held-out side of the fixed split.
 
     About one person in seven is never trained on, whatever else is in the folder.
     """
@@ -93,7 +93,7 @@ def is_held_out(group: str) -> bool:
 
 
 def save_shard(path: Path, shard: Shard) -> None:
-    """Write the file, whole or not at all."""
+    """Write a shard to a file, whole or not at all."""
     pack = lambda parts: (np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts]))
     frames, frame_offsets = pack(shard.frames)
     mattes, matte_offsets = pack(shard.mattes)
@@ -108,7 +108,7 @@ _UNREADABLE = (  # what NumPy and JSON make of damaged or hostile files
 
 
 def load_shard(path: Path) -> Shard:
-    """Read a shard of this format or of the one before. Raises InputError when the file is none."""
+    """Read a shard of this format or of the one before. Raises InputError when the file is no shard."""
     try:
         with np.load(path, allow_pickle=False) as z:
             header = json.loads(str(z["header"]))
@@ -124,7 +124,7 @@ def load_shard(path: Path) -> Shard:
 
 
 def load_shards(folder: Path, held_out: bool) -> list[Shard]:
-    """Read all shards of one side of the split. Raises InputError when there is none."""
+    """Read all shards of one side of the split in a folder. Raises InputError when there is none."""
     shards = [load_shard(p) for p in sorted(Path(folder).glob("*.npz"))]
     chosen = [s for s in shards if s.held_out == held_out]
     if not chosen:

@@ -1,4 +1,4 @@
-"""A local web page that animates portraits."""
+"""Serve a local web page that animates portraits."""
 
 from ..system.lazy import lazy_exports
 

@@ -1,4 +1,7 @@
-"""`portrait-anim serve`: a local web page. Drop a portrait, choose a motion, watch the progress, see the result."""
+"""Serve a local web page on which portraits are animated: the command `portrait-anim serve`.
+
+The user drops a portrait, chooses a motion, watches the progress and sees the result.
+"""
 
 import ipaddress
 import re
@@ -27,10 +30,13 @@ MB = 1_000_000
 
 
 def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> FastAPI:
-    """The page and its API. host: what the server listens on. max_upload: MB of portrait and clip together.
+    """Return the application that serves the page and its API.
 
-    POST /jobs (multipart form: portrait, clip or driver, options) -> 201 {id}; GET /jobs/ID -> state and progress;
-    GET /jobs/ID/video; DELETE /jobs/ID cancels and deletes. Errors are {"error": one sentence}.
+    host: the address that the server listens on. max_upload: the most MB that portrait and clip may have together.
+
+    POST /jobs (multipart form: portrait, clip or driver, options) answers 201 with {id}. GET /jobs/ID gives state and
+    progress, GET /jobs/ID/video the video. DELETE /jobs/ID cancels the job and deletes its files. Errors are objects
+    {"error": one sentence}.
     """
     app = FastAPI(title="portrait-anim", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     page = files(__package__).joinpath("page.html").read_text("utf-8")
@@ -64,7 +70,7 @@ def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> Fast
 
     @app.get("/")
     def index() -> HTMLResponse:
-        nonce = secrets.token_urlsafe(16)  # only our own script and style run, whatever a file is named
+        nonce = secrets.token_urlsafe(16)  # only our own script and style run, whatever names files have
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
             "img-src 'self' blob: data:; media-src 'self' blob:; base-uri 'none'; form-action 'none'; "
@@ -92,7 +98,7 @@ def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> Fast
         folder = jobs.new_folder()
         try:
             photo = _save(portrait, folder, "portrait")
-            load_photo(photo)  # a wrong file is refused at once, not when its turn comes
+            load_photo(photo)  # so that a wrong file is refused at once, not when its turn comes
             moved_by = driver if clip is None else _save(clip, folder, "clip")
             if clip is not None:
                 probe(moved_by)
@@ -133,7 +139,7 @@ def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> Fast
 
 
 def _refusal(request: Request, host: str, max_upload: int) -> tuple[int, str] | None:
-    """Status and sentence for a request that is not for us, None for one that is.
+    """Return status and sentence for a request that must be refused, None for one that may pass.
 
     A foreign page can make a browser send requests here (CSRF), or point its own name at this address and read the
     answers (DNS rebinding). The first carries a foreign Origin, the second a foreign name as Host.
@@ -161,7 +167,7 @@ def _is_own_name(named: str, host: str) -> bool:
     except ValueError:
         return False
     if name in ("localhost", host) or _is_address(name):
-        return True  # an address never went through a name server, so nobody can have bent it
+        return True  # an address needs no name server, so DNS rebinding is impossible
     machine = socket.gethostname().lower()
     return not is_loopback(host) and name in (machine, f"{machine}.local")
 
@@ -174,19 +180,26 @@ def _is_address(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach a server that listens on `host`."""
+    """Return whether only programs of this machine reach a server that listens on `host`."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def shown_name(host: str) -> str:
-    """How a server that listens on `host` is written in an address; for 0.0.0.0 and :: the machine's own name."""
+    """Return how a server that listens on `host` is written in an address.
+
+    For 0.0.0.0 and ::, which stand for all addresses, this is the name of the machine.
+    """
     if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host
 
 
 def _save(upload: UploadFile, folder: Path, kind: str) -> Path:
-    """The upload under its own name as far as that is harmless: the name appears in sentences and in the result's."""
+    """Save an upload in a folder of its own and return its path.
+
+    It keeps its own name as far as that is harmless, because the name appears in messages and in the name of the
+    result.
+    """
     name = re.sub(r"[^\w .()+-]", "_", Path((upload.filename or "").replace("\\", "/")).name).lstrip(". -")[-80:]
     path = folder / kind / (name or kind)
     path.parent.mkdir()
@@ -196,7 +209,7 @@ def _save(upload: UploadFile, folder: Path, kind: str) -> Path:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 takes any free one. Raises UsageError."""
+    """Return a socket that listens on a host and port; port 0 takes any free one. Raises UsageError."""
     if not 0 <= port <= 65535:
         raise UsageError(f"--port {port} is impossible; choose 1 to 65535, or 0 for any free one.")
     try:
@@ -210,9 +223,10 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(
     listener: socket.socket, host: str = "127.0.0.1", max_upload: int = 200, animator: Animator | None = None
 ) -> None:
-    """Serve the page on a socket made by `listen` until a signal; then stop the job that runs, delete all files.
+    """Serve the page on a socket made by `listen` until a signal arrives.
 
-    Raises what the signal's handler does, for SIGINT usually KeyboardInterrupt.
+    Then the running job is stopped and all files are deleted. Raises what the signal's handler raises, for SIGINT
+    usually KeyboardInterrupt.
     """
     jobs = Jobs(animator or Animator())
     try:
@@ -223,7 +237,7 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=2,
         )
-        uvicorn.Server(config).run(sockets=[listener])  # ends in good order, then passes the signal on
+        uvicorn.Server(config).run(sockets=[listener])  # shuts down in good order, then raises the signal again
     finally:
         jobs.close()
         listener.close()

@@ -1,4 +1,4 @@
-"""The queue behind the web page: one job at a time, a few waiting, their files deleted afterwards."""
+"""The queue behind the web page: one job runs at a time, a few wait, and their files are deleted afterwards."""
 
 import logging
 import re
@@ -14,14 +14,14 @@ from ..animation.animator import Animator, Result
 from ..animation.inputs import Progress
 from ..errors import PortraitAnimError
 
-MAX_WAITING = 4  # jobs beside the one that runs
+MAX_WAITING = 4  # jobs that may wait beside the one that runs
 MAX_KEPT = 8  # finished jobs whose videos are kept
-KEEP_SECONDS = 1800.0  # a finished job's video, unless it is deleted before
-ABANDONED_SECONDS = 180.0  # nobody asked for so long: the page was closed (hidden pages ask once a minute)
+KEEP_SECONDS = 1800.0  # how long the video of a finished job is kept, unless deleted before
+ABANDONED_SECONDS = 180.0  # without a request: the page was closed (a hidden page asks once a minute)
 
 
 class QueueFull(PortraitAnimError):
-    """So many jobs wait that no further one is taken."""
+    """Raised when so many jobs are waiting that no further one is taken."""
 
 
 class _Cancelled(Exception):
@@ -30,9 +30,10 @@ class _Cancelled(Exception):
 
 @dataclass
 class Job:
-    """One portrait to be animated. folder: its own, with the uploads and later the video.
+    """A portrait to be animated.
 
-    state: "waiting", "running", "done", "failed" or "cancelled". message: why it failed, one sentence.
+    folder: the job's own folder, with the uploads and later the video. state: "waiting", "running", "done", "failed" or
+    "cancelled". message: one sentence that says why the job failed.
     """
 
     id: str
@@ -45,22 +46,26 @@ class Job:
     message: str = ""
     result: Result | None = None
     seen: float = field(default_factory=time.monotonic)
-    changed: float = field(default_factory=time.monotonic)  # when stage or state last did
+    changed: float = field(default_factory=time.monotonic)  # when stage or state last changed
     cancel: threading.Event = field(default_factory=threading.Event)
 
     @property
     def ended(self) -> bool:
+        """Whether the job is done, has failed or was cancelled."""
         return self.state in ("done", "failed", "cancelled")
 
     def seconds_left(self) -> float | None:
-        """Of the stage that runs, None while too little of it is done to say."""
+        """Return the estimated seconds until the current stage ends, None while too little of it is done to tell."""
         if self.state != "running" or self.step.done < 5 or not self.step.total:
             return None
         return (time.monotonic() - self.changed) / self.step.done * max(0, self.step.total - self.step.done)
 
 
 class Jobs:
-    """A thread that does the jobs one after the other, and the folder of their files. Close it when done."""
+    """A queue with a thread that runs the jobs one after the other, and a folder for their files.
+
+    `close` must be called at the end.
+    """
 
     def __init__(self, animator: Animator):
         self._animator = animator
@@ -72,13 +77,13 @@ class Jobs:
         self._thread.start()
 
     def new_folder(self) -> Path:
-        """A folder for one job's uploads. Raises QueueFull."""
+        """Create a folder for the uploads of one job and return it. Raises QueueFull."""
         with self._changed:
             self._check_room()
         return Path(tempfile.mkdtemp(dir=self._folder.name))
 
     def add(self, folder: Path, portrait: Path, driver: Path | str, options: dict) -> Job:
-        """Queue a job whose files are in `folder`, made by `new_folder`. Raises QueueFull."""
+        """Queue a job whose files are in `folder`, made by `new_folder`, and return it. Raises QueueFull."""
         job = Job(secrets.token_urlsafe(16), folder, portrait, driver, options)
         with self._changed:
             self._check_room()
@@ -87,7 +92,7 @@ class Jobs:
         return job
 
     def get(self, id: str) -> Job | None:
-        """The job of that id, None when there is none (any more)."""
+        """Return the job with an id, None when there is none (any more)."""
         with self._changed:
             job = self._jobs.get(id)
             if job:
@@ -95,20 +100,20 @@ class Jobs:
             return job
 
     def position(self, job: Job) -> int:
-        """How many jobs are to be done before this one."""
+        """Return how many jobs are to be done before this one."""
         with self._changed:
             ids = [j.id for j in self._jobs.values() if not j.ended]
             return ids.index(job.id) if job.id in ids else 0
 
     def remove(self, job: Job) -> None:
-        """Cancel a job that is not done yet; of any, delete the files."""
+        """Cancel a job if it is not done yet, and delete its files."""
         with self._changed:
             job.cancel.set()
-            if job.state != "running":  # the worker deletes what it works on
+            if job.state != "running":  # else the worker deletes it when it has stopped
                 self._forget(job)
 
     def close(self) -> None:
-        """Stop the job that runs, delete all files."""
+        """Stop the running job and delete all files."""
         with self._changed:
             self._closed = True
             for job in self._jobs.values():
@@ -134,7 +139,7 @@ class Jobs:
                 if self._closed:
                     return
                 if job is None:
-                    self._changed.wait(timeout=30)  # then clean up again
+                    self._changed.wait(timeout=30)  # cleans up at least every 30 s
                     continue
                 job.state, job.changed = "running", time.monotonic()
             state, message = self._run(job)
@@ -157,7 +162,7 @@ class Jobs:
             self._forget(job)
 
     def _run(self, job: Job) -> tuple[str, str]:
-        """The state in which the job ends, and the sentence why."""
+        """Run a job. Return the state in which it ends, and a sentence that says why if it failed."""
 
         def progress(step: Progress) -> None:
             if job.cancel.is_set() or time.monotonic() - job.seen > ABANDONED_SECONDS:
@@ -181,5 +186,5 @@ class Jobs:
 
     @staticmethod
     def sentence(text: object, folder: Path) -> str:
-        """An error or warning as the person at the page knows the files: without the server's folder."""
+        """Return an error or warning without the server's folder, so that files have the names that the user knows."""
         return re.sub(re.escape(str(folder)) + r"/(portrait/|clip/)?", "", str(text))
