@@ -23,7 +23,7 @@ _RIM = 9  # cells, twice the width of the rim along the outline of a face that h
 _FACE_BLUR = 0.75  # cells, sigma
 _COUNTED = 0.35  # of a triangle of the shell: how much of it is seen is counted in cells, and so rough
 _TURNED = np.sin(np.radians(20))  # of the photo, away from the camera
-_IS_OUTER = np.append(LABELS >= RING + 3, True)
+_IS_OUTER = np.append(LABELS >= RING + 2, True)
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
 IS_FACE = np.append(LABELS < RING, False)  # of every triangle, and of "outside the mesh"
 
