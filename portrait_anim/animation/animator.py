@@ -13,11 +13,12 @@ from ..motion.drivers import Driver
 from ..motion.file import save_motion
 from ..painting.person import Person
 from ..provenance.marks import Marking
+from ..system.files import PathLike
 from ..system.threads import cores
 from .inputs import LruCache, Progress, Reader, portraits_key
 from .options import Options
 from .people import Portraits, make_person
-from .request import PathLike, Request, default_output
+from .request import Request, default_output
 from .warm_up import LazyPainter
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ Everything after this module takes a `Request` and trusts it. Nobody looks at th
 it is, or tests again whether a file may be written.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,9 @@ from ..motion.file import check_motion_output
 from ..motion.source import DriverSource
 from ..networks import weights as weights_file
 from ..painting.person import check_person, check_save
-from ..system.files import check_apart, check_output, check_preview, is_picture
+from ..system.files import PathLike, check_apart, check_output, check_preview, is_picture
 from .options import Options
 
-PathLike = str | os.PathLike[str]
 OutputKind = Literal["video", "frames", "picture", "sheet"]
 
 

@@ -100,7 +100,7 @@ class Warper:
         self._facing = np.stack([mesh.facing(v.mesh.vertices) for v in views])
         # Only a head that is turned aside hides much of its shell.
         self._is_turned = np.abs(mesh.head_axes(views[0].landmarks)[:2, 2]).max() > _TURNED
-        self._faces = [_inner_and_outer_face(v) for v in views]
+        self._faces = [_inner_and_outer_face(v) for v in views] if self._is_turned else []
         self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
         # How well each view shows each of _PARTS, (V, P).
         self._shown = np.clip((self._seen @ _PART_MASKS.T / _PART_MASKS.sum(1) - 0.25) / 0.25, 0, 1)
@@ -162,14 +162,15 @@ class Warper:
         near = far = np.zeros(ids.shape, np.float32)  # where the canvas has its face in front, see `_hidden`
         for n, view in enumerate(self.views):
             part = (0, 0, *ids.shape)  # rows and columns in which the view is used
-            maps[n], area = mesh.triangle_maps(vertices, view.mesh.vertices)
             if n:
                 mask = np.take(share[n], ids, mode="wrap")
                 helps = near if view.is_mirror else np.zeros_like(near)
                 if max(mask.max(), helps.max()) <= UNSEEN:
                     continue
                 part = _grown(cv2.boundingRect((np.maximum(mask, helps) > 0).astype(np.uint8)), _REACH, ids.shape)
-                self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
+            maps[n], area = mesh.triangle_maps(vertices, view.mesh.vertices)
+            self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
+            if n:
                 some = np.s_[part[0] : part[2], part[1] : part[3]]
                 if helps.max() > UNSEEN:  # the mirror image takes what it and the canvas hold, nothing of other photos'
                     left = np.take(share[0] + share[n], ids[some], mode="wrap")
@@ -181,10 +182,8 @@ class Warper:
                 weights[n][some] = blurred
                 weights[0][some] -= blurred
                 used[n] = True
-            else:
-                self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
-                if self._is_turned:
-                    near, far = self._hidden(0, ids, face, shifts[0])
+            elif self._is_turned:
+                near, far = self._hidden(0, ids, face, shifts[0])
             stretch[n] = np.clip(np.log(np.maximum(area, 1e-2)), -3, 3) / 3
         best = share[:, :-1].argmax(0)
         table = self._table.copy()  # frames are made in several threads
