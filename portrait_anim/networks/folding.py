@@ -152,8 +152,10 @@ class FoldedStem(FoldedConv):
         n, c, height, width = x.shape
         k = self._unshuffle
         x = x.permute(0, 2, 3, 1).unflatten(2, (-1, k)).unflatten(1, (-1, k))  # (N, H/k, k, W/k, k, C)
-        x = x.permute(0, 1, 3, 2, 4, 5).reshape(n, height // k, width // k, k * k * c).permute(0, 3, 1, 2)
-        return super().__call__(x, activated)
+        x = x.permute(0, 1, 3, 2, 4, 5)
+        # One pass that copies and converts takes half the time of two.
+        x = torch.empty(x.shape, device=self._weight.device, dtype=self._weight.dtype).copy_(x)
+        return super().__call__(x.view(n, height // k, width // k, k * k * c).permute(0, 3, 1, 2), activated)
 
 
 def parameters(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:

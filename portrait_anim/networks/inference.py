@@ -59,7 +59,7 @@ class PersonGenerator:
         (1, 16, h/4, w/4), (1, 48, h/8, w/8) and (1, 96, h/16, w/16). x and carried may be of any type and in any
         layout; quickest is channels_last.
         """
-        h, skips = self._first(self._stem(x.to(self._like))), []
+        h, skips = self._first(self._stem(x)), []
         for level, (inject, down) in enumerate(zip(self._inject, self._downs)):
             moved = carried[level].to(self._like, memory_format=torch.channels_last)
             top, left = (side // self._config.unshuffle >> level for side in place)

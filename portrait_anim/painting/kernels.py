@@ -59,11 +59,11 @@ def gather_features(features, scale, flow, weight, moved):
 
 
 @compiled
-def assemble(moved, face, plate, drawing, ids, table, place, x):
-    """The generator's input of moved (h, w, 4) over the plate, see `conditioning.condition`.
+def assemble(moved, face, plate, drawing, ids, table, place, warped, x):
+    """The picture of moved (h, w, 4) over the plate, and the generator's input, see `conditioning.condition`.
 
     face: (h, w) float32. table: (F+1, 6) float32, maps of each triangle. plate, drawing: (S, S, 3) uint8, in which the
-    box begins at place (row, column). ids: (h, w) int32. x: (h, w, 13) float32.
+    box begins at place (row, column). ids: (h, w) int32. warped: (h, w, 3) float32 in 0..255. x: (h, w, 13) float32.
     """
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
@@ -71,8 +71,9 @@ def assemble(moved, face, plate, drawing, ids, table, place, x):
             matte = moved[i, j, 3] + face[i, j] * (ONE - moved[i, j, 3])
             for k in range(3):
                 under = np.float32(plate[below, beside, k])
-                x[i, j, k] = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
-                x[i, j, 3 + k] = drawing[below, beside, k] / np.float32(127.5) - ONE
+                warped[i, j, k] = under + matte * (moved[i, j, k] - under)
+                x[i, j, k] = warped[i, j, k] * np.float32(1 / 127.5) - ONE
+                x[i, j, 3 + k] = np.float32(drawing[below, beside, k]) * np.float32(1 / 127.5) - ONE
             for k in range(6):
                 x[i, j, 6 + k] = table[ids[i, j], k]
             x[i, j, 12] = matte
@@ -91,12 +92,12 @@ def add_flow(flow, painting, window, out):
 
 
 @compiled
-def refine(moved, x, face, plate, painting, window, place, out, apart):
+def refine(moved, warped, face, plate, painting, window, place, out, apart):
     """Write the refined warp, and how far it is from the warp, see `compose.paint_box`.
 
-    moved: (h, w, 4) with the residual flow. x: (h, w, 13), the generator's input. face, window: (h, w) float32. plate:
-    (S, S, 3) uint8, in which the box begins at place (row, column). painting: (h, w, 7) float32: mask, flow 2, colour 3
-    and change of the matte. out: (h+2, w+2, 10) float32 with a border that is left as it is: refined 3 in 0..255, four
+    moved: (h, w, 4) with the residual flow. warped: (h, w, 3) in 0..255. face, window: (h, w) float32. plate: (S, S, 3)
+    uint8, in which the box begins at place (row, column). painting: (h, w, 7) float32: mask, flow 2, colour 3 and
+    change of the matte. out: (h+2, w+2, 10) float32 with a border that is left as it is: refined 3 in 0..255, four
     that are left as they are, change of the matte, flow 2 in px. apart: (h, w), the largest difference of a colour.
     """
     for i in range(window.shape[0]):
@@ -110,7 +111,7 @@ def refine(moved, x, face, plate, painting, window, place, out, apart):
                 under = np.float32(plate[place[0] + i, place[1] + j, k])
                 refined = under + matte * (moved[i, j, k] - under)
                 out[i + 1, j + 1, k] = refined
-                most = max(most, abs(refined - (x[i, j, k] + ONE) * np.float32(127.5)))
+                most = max(most, abs(refined - warped[i, j, k]))
             apart[i, j] = most
             out[i + 1, j + 1, 7] = change
             out[i + 1, j + 1, 8] = painting[i, j, 1] * share
@@ -118,11 +119,11 @@ def refine(moved, x, face, plate, painting, window, place, out, apart):
 
 
 @compiled
-def add_colour(x, painting, window, face, apart, tolerance, out):
+def add_colour(warped, painting, window, face, apart, tolerance, out):
     """Write what the painting adds to the refined warp, channels 3 to 5 of `refine`'s out, see `compose.paint_box`.
 
-    x, painting, window, face: as of `refine`. apart: (h, w), of `refine`, blurred. tolerance: the difference, of 255,
-    at which a quarter of the colour is left.
+    warped, painting, window, face: as of `refine`. apart: (h, w), of `refine`, blurred. tolerance: the difference, of
+    255, at which a quarter of the colour is left.
     """
     full = np.float32(255)
     for i in range(window.shape[0]):
@@ -133,8 +134,7 @@ def add_colour(x, painting, window, face, apart, tolerance, out):
             share = ONE - painting[i, j, 0]
             for k in range(3):
                 refined = out[i + 1, j + 1, k]
-                warped = (x[i, j, k] + ONE) * np.float32(127.5)
-                painted = face[i, j] * (warped - refined) + trust * painting[i, j, 3 + k] * np.float32(127.5)
+                painted = face[i, j] * (warped[i, j, k] - refined) + trust * painting[i, j, 3 + k] * np.float32(127.5)
                 image = min(max(refined + share * painted, np.float32(0)), full)
                 out[i + 1, j + 1, 3 + k] = (image - refined) * window[i, j]
 

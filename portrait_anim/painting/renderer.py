@@ -40,7 +40,7 @@ class Square:
     @property
     def warped(self) -> np.ndarray:
         """The picture as the mesh alone warps it, (h, w, 3) uint8."""
-        return to_uint8(self.seen.x[..., :3])
+        return np.rint(self.seen.warped).astype(np.uint8)
 
     @property
     def image(self) -> np.ndarray:
