@@ -13,6 +13,7 @@ from ..geometry.warp import WHOLE, Box, Warp
 from . import kernels
 
 STRIDE = 32  # px: the generator takes boxes whose sides and place are multiples of it
+CELL = 4  # px: side of the squares of pixels that the generator takes as one
 N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, warped matte 1
 
 
@@ -20,19 +21,29 @@ N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, 
 class Condition:
     """One frame in a box of the crop, as the generator sees it; h and w are the box's sides in px.
 
-    warped: (h, w, 3) float32, the warped photo over the plate in 0..255. x: (h, w, 13) float32, the same and the
-    landmark drawing in -1..1, the maps in 0..1 (stretch in -1..1), and the warped matte in 0..1. flows: of each view
-    that is used, (h, w, 2) px, else None. weights: of each view, (h, w) float32. face, shown: (h, w) float32, see
-    `Warp`.
+    warped: (h, w, 3) float32, the warped photo over the plate in 0..255. cells: (h/4, w/4, 208) uint8, the 4x4 px of
+    each cell row by row, of each px the channels of `x`. flows: of each view that is used, (h, w, 2) px, else
+    None. weights: of each view, (h, w) float32. face, shown: (h, w) float32, see `Warp`.
     """
 
     box: Box
     warped: np.ndarray
-    x: np.ndarray
+    cells: np.ndarray
     flows: list[np.ndarray | None]
     weights: list[np.ndarray]
     face: np.ndarray
     shown: np.ndarray
+
+    @property
+    def x(self) -> np.ndarray:
+        """The generator's input as a picture, (h, w, 13) float32.
+
+        It is the warped photo over the plate and the landmark drawing in -1..1, the maps in 0..1 (stretch and facing in
+        -1..1), and the warped matte in 0..1, all in 256 steps from -1 to 1.
+        """
+        height, width = self.face.shape
+        pixels = self.cells.reshape(height // CELL, width // CELL, CELL, CELL, N_CHANNELS).swapaxes(1, 2)
+        return pixels.reshape(height, width, N_CHANNELS) / np.float32(127.5) - 1
 
 
 def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarray, box: Box = WHOLE) -> Condition:
@@ -46,10 +57,13 @@ def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarr
     flows = [warp.flow(n, ids, box) if here else None for n, here in enumerate(used)]
     face, shown = warp.enlarged(warp.face, box), warp.enlarged(warp.shown, box)
     moved = moved_views(views, flows, weights, shown)
-    warped, x = (np.empty((*moved.shape[:2], channels), np.float32) for channels in (3, N_CHANNELS))
+    height, width = ids.shape
+    warped = np.empty((height, width, 3), np.float32)
+    cells = np.empty((height // CELL, width // CELL, CELL, CELL, N_CHANNELS), np.uint8)
+    table = np.rint((warp.table + 1) * 127.5).astype(np.uint8)
     place = (box[1], box[0])
-    kernels.assemble(moved, face, plate, mesh.draw_landmarks(target), ids, warp.table, place, warped, x)
-    return Condition(box, warped, x, flows, weights, face, shown)
+    kernels.assemble(moved, face, plate, mesh.draw_landmarks(target), ids, table, place, warped, cells)
+    return Condition(box, warped, cells.reshape(height // CELL, width // CELL, -1), flows, weights, face, shown)
 
 
 def moved_views(

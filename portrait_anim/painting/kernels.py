@@ -59,24 +59,28 @@ def gather_features(features, scale, flow, weight, moved):
 
 
 @compiled
-def assemble(moved, face, plate, drawing, ids, table, place, warped, x):
-    """The picture of moved (h, w, 4) over the plate, and the generator's input, see `conditioning.condition`.
+def assemble(moved, face, plate, drawing, ids, table, place, warped, cells):
+    """The picture of moved (h, w, 4) over the plate, and the generator's input, see `conditioning.Condition`.
 
-    face: (h, w) float32. table: (F+1, 6) float32, maps of each triangle. plate, drawing: (S, S, 3) uint8, in which the
-    box begins at place (row, column). ids: (h, w) int32. warped: (h, w, 3) float32 in 0..255. x: (h, w, 13) float32.
+    face: (h, w) float32. table: (F+1, 6) uint8, maps of each triangle. plate, drawing: (S, S, 3) uint8, in which the
+    box begins at place (row, column). ids: (h, w) int32. warped: (h, w, 3) float32 in 0..255. cells: (h/4, w/4, 4, 4,
+    13) uint8.
     """
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
+    half = np.float32(0.5)
+    for i in range(ids.shape[0]):
+        for j in range(ids.shape[1]):
             below, beside = place[0] + i, place[1] + j
+            cell = cells[i >> 2, j >> 2, i & 3, j & 3]
             matte = moved[i, j, 3] + face[i, j] * (ONE - moved[i, j, 3])
             for k in range(3):
                 under = np.float32(plate[below, beside, k])
-                warped[i, j, k] = under + matte * (moved[i, j, k] - under)
-                x[i, j, k] = warped[i, j, k] * np.float32(1 / 127.5) - ONE
-                x[i, j, 3 + k] = np.float32(drawing[below, beside, k]) * np.float32(1 / 127.5) - ONE
+                colour = under + matte * (moved[i, j, k] - under)
+                warped[i, j, k] = colour
+                cell[k] = np.uint8(colour + half)
+                cell[3 + k] = drawing[below, beside, k]
             for k in range(6):
-                x[i, j, 6 + k] = table[ids[i, j], k]
-            x[i, j, 12] = matte
+                cell[6 + k] = table[ids[i, j], k]
+            cell[12] = np.uint8((matte + ONE) * np.float32(127.5) + half)
 
 
 @compiled
