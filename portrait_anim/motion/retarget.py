@@ -31,10 +31,14 @@ from ..landmarks.following import MotionTrack
 from .options import MotionOptions
 
 # Limits for `soft_limit`.
-MAX_SHIFT = 0.22  # face heights that the head may leave its place, on a body that stays
+MAX_SHIFT = 0.08  # face heights that the neck may leave its place, on a body that stays
 MAX_ZOOM = 1.1  # factor by which the head may become larger or smaller
 MAX_OFFSET = 0.16  # face heights that an expression may move a landmark
 MAX_LIPS = 1.0  # gap of the lips over the mouth's width
+
+# Where the head turns on the neck, in a canonical shape: behind and below the middle of the eyes. About this point the
+# heads of people in clips move least; about the middle of the face, a nod and a turn would count as a walk.
+NECK = MEAN_FACE[RIGID].mean(0) + (0, 0.6, 0.45)
 
 ZOOM_NOISE = 0.008  # relative changes of the head's size that are smaller come from the tracker, and fade
 
@@ -139,10 +143,9 @@ class Retargeter:
         own_scale, own_rotation = self._own_pose.scale[0], self._own_pose.rotation[0]
         start = 0.0 if self._absolute else euler_angles(rest.rotation)
         turns = np.unwrap(euler_angles(pose.rotation), axis=0) - start
-        middle = MEAN_FACE[RIGID].mean(0)
-        centre = lambda p: p.scale[:, None] * (p.rotation @ middle) + p.shift
+        neck = lambda p: p.scale[:, None] * (p.rotation @ NECK) + p.shift
         zoom = np.log(pose.scale / rest.scale)
-        shift = (centre(pose) - centre(rest)) / rest.scale  # face heights
+        shift = (neck(pose) - neck(rest)) / rest.scale  # face heights
         for a, b in split_at_cuts(len(turns), track.cuts):
             if self.reference_frame is not None and not a <= self.reference_frame < b:
                 # Another shot has another camera, so its place and size of the head mean nothing for this one.
@@ -159,9 +162,8 @@ class Retargeter:
         base = 0.0 if self._absolute and options.moves_head else euler_angles(own_rotation[None])
         self._rotation = from_euler(base + (turns * bent).astype(np.float64))
         self._scale = own_scale * np.exp(soft_limit(zoom * strength, np.log(MAX_ZOOM)))
-        place = own_scale * (own_rotation @ middle) + self._own_pose.shift[0]
-        place = place + own_scale * soft_limit(shift * strength, MAX_SHIFT)
-        self._shift = place - self._scale[:, None] * (self._rotation @ middle)
+        place = neck(self._own_pose) + own_scale * soft_limit(shift * strength, MAX_SHIFT)
+        self._shift = place - self._scale[:, None] * (self._rotation @ NECK)
 
     # ---------------------------------------------------------------- expression
 
