@@ -16,6 +16,7 @@ from ..geometry.view import CROP, View, sample
 from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
 from .conditioning import STRIDE, Condition, condition
+from .texture import keep_texture
 
 if TYPE_CHECKING:
     from ..motion.retarget import Retargeter
@@ -30,7 +31,7 @@ _BELOW = 1.45  # the same downwards, where the neck is
 class Square:
     """One frame as the networks see it, in a box of the crop.
 
-    warp: the geometry. seen: the generator's input. painted: see `compose.paint_box`.
+    warp: the geometry. seen: the generator's input. painted: see `compose.paint_box` and `texture.keep_texture`.
     """
 
     warp: Warp
@@ -84,7 +85,10 @@ class Renderer:
         warp = self._warper.warp(target)
         seen = condition(warp, self._views, self._plate, target, self._box)
         painting = self._generator.paint(seen) if self._generator else None
-        return Square(warp, seen, paint_box(seen, self._views, self._plate, painting))
+        painted = paint_box(seen, self._views, self._plate, painting)
+        if self._generator:
+            keep_texture(painted)
+        return Square(warp, seen, painted)
 
     def frame(self, target: np.ndarray) -> np.ndarray:
         """Return the whole photo with the head moved to target landmarks (478, 3), px of the crop: (H, W, 3) uint8."""
