@@ -212,5 +212,5 @@ def distribute(jobs: list[Job], start: Callable, workers: int, retries: int) -> 
                 if outcome:
                     yield outcome
     finally:
-        for worker in pool:
-            worker.close()
+        with ThreadPoolExecutor(max(1, len(pool))) as closing:  # at once: each may have an output to remove
+            list(closing.map(lambda worker: worker.close(), pool))
