@@ -16,6 +16,7 @@ from ..geometry.view import CROP, View, sample
 from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
 from .conditioning import STRIDE, Condition, condition
+from .palette import MouthPalette
 
 if TYPE_CHECKING:
     from ..motion.retarget import Retargeter
@@ -73,6 +74,7 @@ class Renderer:
         self._views, self._plate, self._generator, self._box = views, plate, generator, box
         self._portrait = portrait
         self._warper = portrait.warper() if portrait else Warper(views)
+        self._palette = MouthPalette.of(views[0])
 
     @classmethod
     def of(cls, portrait: Portrait, generator: ConditionedGenerator | None = None, box: Box = WHOLE) -> Renderer:
@@ -84,7 +86,10 @@ class Renderer:
         warp = self._warper.warp(target)
         seen = condition(warp, self._views, self._plate, target, self._box)
         painting = self._generator.paint(seen) if self._generator else None
-        return Square(warp, seen, paint_box(seen, self._views, self._plate, painting))
+        painted = paint_box(seen, self._views, self._plate, painting)
+        if painting is not None and self._palette is not None:
+            self._palette.apply(painted, seen.x[..., 6])
+        return Square(warp, seen, painted)
 
     def frame(self, target: np.ndarray) -> np.ndarray:
         """Return the whole photo with the head moved to target landmarks (478, 3), px of the crop: (H, W, 3) uint8."""

@@ -25,4 +25,4 @@ def test_a_streak_goes_and_the_rest_stays():
 def test_the_bundled_picture_has_no_bright_green_above_the_head():
     above = load_photo(MONA_LISA)[:100, 260:330].astype(int)
     green = above[..., 1] - above[..., 0]
-    assert (green > 40).mean() < 0.01  # in the original scan it is a tenth
+    assert (green > 40).mean() < 0.01  # in the original scan it is a twentieth
