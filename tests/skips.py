@@ -11,6 +11,8 @@ ALLOWED = (
     "strace may not be used here",
     "this torch lays out no weights",  # of processors without the instructions
     "torch has no oneDNN here",
+    "the lock is of Python 3.11",
+    "could not import 'tomllib'",  # before Python 3.11
     "is ignored here, and so by what is started here: that is what nohup is for",
 )
 CANNOT = "CI_CANNOT_INSTALL"  # this variable has the names of programs that .ci/run could not install, and said so
