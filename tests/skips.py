@@ -56,6 +56,14 @@ class Skips:
             terminalreporter.write_line(f"SKIPPED WITHOUT NEED {test}: {reason} (--fail-on-skip, tests/skips.py)")
 
 
+def pytest_report_header() -> str:
+    """Say on which card the tests marked gpu run."""
+    import torch
+
+    there = torch.cuda.is_available()
+    return f"GPU: {torch.cuda.get_device_name()}" if there else "GPU: none, so tests marked gpu are skipped"
+
+
 def pytest_configure(config) -> None:
     if config.getoption("--fail-on-skip") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Skips())
