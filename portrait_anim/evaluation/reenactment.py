@@ -116,6 +116,11 @@ def evaluate(
     if finetune is not None:
         tuner = _Tuner(weights, finetune, painter)
         plan = {count: choose_tuning_pairs(held_out, count, people) for count in shots}
+    if not all(plan.values()):
+        raise InputError(
+            f"{shards}: the clips of its held-out people are too short for so many photos; "
+            "make shards of longer clips with portrait-anim prepare."
+        )
     total, done, sheet = sum(map(len, plan.values())), 0, []
     report = {"people": len({s.group for s in held_out}), "weights": painter.weights.sha256[:8], "shots": {}}
     for count, pairs in plan.items():

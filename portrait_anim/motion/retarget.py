@@ -28,6 +28,7 @@ from ..geometry.mesh import LEFT_EYE, MEAN_FACE, N_LANDMARKS, OUTER_LIPS, OVAL, 
 from ..geometry.pose import Pose, canonical, estimate_poses, euler_angles, from_euler
 from ..geometry.smoothing import one_euro, soft_limit, split_at_cuts
 from ..landmarks.following import MotionTrack
+from .blinks import alike
 from .options import MotionOptions
 
 # Limits for `soft_limit`.
@@ -199,7 +200,7 @@ class Retargeter:
             lids, lips = (one_euro(x, float(track.fps), 2.5, 12.0, track.cuts) for x in (lids, lips))
         shut = np.clip(_SHUT_GAP / reference, _SHUT_LIDS, 0.6)
         self._lids = np.where(lids < shut + _SHUTTING, (lids - shut) * (1 + shut / _SHUTTING), lids)
-        self._lids = np.clip(self._lids, _MIN_LIDS, _MAX_LIDS)
+        self._lids = alike(np.clip(self._lids, _MIN_LIDS, _MAX_LIDS), float(track.fps), track.cuts)
         own, rest = lip_gap(self._own), lip_gap(self._reference)
         if track.rest is not None and not self._absolute:
             self._lips = np.maximum(own + lips - rest, 0)  # only the changes, so that a smile with open lips stays one

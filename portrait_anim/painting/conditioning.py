@@ -41,9 +41,22 @@ class Condition:
         It is the warped photo over the plate and the landmark drawing in -1..1, the maps in 0..1 (stretch and facing in
         -1..1), and the warped matte in 0..1, all in 256 steps from -1 to 1.
         """
-        height, width = self.face.shape
-        pixels = self.cells.reshape(height // CELL, width // CELL, CELL, CELL, N_CHANNELS).swapaxes(1, 2)
-        return pixels.reshape(height, width, N_CHANNELS) / np.float32(127.5) - 1
+        return np.stack([self._channel(n) for n in range(N_CHANNELS)], 2)
+
+    @property
+    def mouth(self) -> np.ndarray:
+        """Where the inside of the mouth is, (h, w) float32: 1 there."""
+        return self._channel(6)
+
+    @property
+    def matte(self) -> np.ndarray:
+        """The warped matte, (h, w) float32 in 0..1."""
+        return self._channel(12)
+
+    def _channel(self, n: int) -> np.ndarray:
+        rows, columns = (side // CELL for side in self.face.shape)
+        values = self.cells.reshape(rows, columns, CELL, CELL, N_CHANNELS)[..., n].swapaxes(1, 2)
+        return values.reshape(self.face.shape) / np.float32(127.5) - 1
 
 
 def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarray, box: Box = WHOLE) -> Condition:

@@ -16,6 +16,7 @@ from ..geometry.view import CROP, View, sample
 from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
 from .conditioning import STRIDE, Condition, condition
+from .palette import MouthPalette
 from .texture import keep_texture
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Square:
     @property
     def mouth(self) -> np.ndarray:
         """Where the inside of the mouth is, (h, w) bool."""
-        return self.seen.x[..., 6] > 0.5
+        return self.seen.mouth > 0.5
 
 
 class Renderer:
@@ -74,6 +75,7 @@ class Renderer:
         self._views, self._plate, self._generator, self._box = views, plate, generator, box
         self._portrait = portrait
         self._warper = portrait.warper() if portrait else Warper(views)
+        self._palette = MouthPalette.of(views[0])
 
     @classmethod
     def of(cls, portrait: Portrait, generator: ConditionedGenerator | None = None, box: Box = WHOLE) -> Renderer:
@@ -86,8 +88,10 @@ class Renderer:
         seen = condition(warp, self._views, self._plate, target, self._box)
         painting = self._generator.paint(seen) if self._generator else None
         painted = paint_box(seen, self._views, self._plate, painting)
-        if self._generator:
+        if painting is not None:
             keep_texture(painted)
+            if self._palette is not None:
+                self._palette.apply(painted, seen.mouth)
         return Square(warp, seen, painted)
 
     def frame(self, target: np.ndarray) -> np.ndarray:

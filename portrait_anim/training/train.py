@@ -26,6 +26,7 @@ from ..geometry.view import CROP
 from ..networks import weights
 from ..networks.config import PAPER, ModelConfig
 from ..painting.painter import choose_device
+from ..system.signals import ENDING
 from . import checkpoints
 from .batches import collate
 from .episodes import Episodes
@@ -51,8 +52,8 @@ class _Window(Dataset):
 
 def _ignore_signals(worker: int) -> None:
     """Leave Ctrl-C, which goes to every process of a terminal, to the trainer, which saves first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def join_processes(device: str) -> torch.device:
@@ -98,8 +99,8 @@ def meta_train(
 ) -> Trainer:
     """Train on the shards of folder `shards` into folder `out`, continuing what is there.
 
-    It runs for `minutes` (None: until stopped); SIGTERM and Ctrl-C save a checkpoint and return. config: None for that
-    of the device. init: a weights file to start a new run from, with its model. progress gets step, losses and
+    It runs for `minutes` (None: until stopped); SIGTERM, SIGHUP and Ctrl-C save a checkpoint and return. config: None
+    for that of the device. init: a weights file to start a new run from, with its model. progress gets step, losses and
     frames/s about every 2 s; sample(trainer, out) is called every evaluate_minutes and at the end. Under torchrun every
     process takes its share of the episodes, and gradients are averaged.
     """
@@ -158,9 +159,9 @@ def _loader(trainer: Trainer, workers: int) -> DataLoader:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """Within it SIGTERM and Ctrl-C only put their number into the list."""
+    """Within it SIGTERM, Ctrl-C and a terminal that is closed only put their number into the list."""
     stop: list[int] = []
-    handlers = {s: signal.signal(s, lambda number, _: stop.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {s: signal.signal(s, lambda number, _: stop.append(number)) for s in ENDING}
     try:
         yield stop
     finally:

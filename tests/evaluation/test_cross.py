@@ -6,6 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from support import assert_refused, run_tool
 
 from portrait_anim.evaluation import cross
 from portrait_anim.evaluation.motion import compare, f1, summary
@@ -35,6 +36,11 @@ def test_the_tables_and_the_pictures(two_people, tiny, tmp_path, monkeypatch):
     assert report["means"]["jitter"] > 0 and report["means"]["lost"] < 30 and report["means"]["csim"] > 0.3
     assert cross.to_markdown(report).count("|") > 30
     assert cv2.imread(str(tmp_path / "result" / "cross.png")).shape == (256, 7 * 256, 3)
+
+
+def test_one_person_alone_is_refused(shards, tmp_path):
+    done = run_tool("evaluate", shards, "--cross", "--out", "result", cwd=tmp_path)
+    assert_refused(done, 3, "two held-out people", folder=tmp_path)
 
 
 def test_frames_are_rendered_at_the_size_of_the_measures(two_people):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support import run_tool
+from support import assert_refused, run_tool
 
 from portrait_anim.evaluation.meter import METRICS, Meter, reduced
 from portrait_anim.evaluation.pairs import choose_pairs, choose_tuning_pairs
@@ -99,3 +99,8 @@ def test_the_command_measures_fine_tuned_persons(shards, tiny, tmp_path):
     assert np.isfinite(table["rows"]["fine-tuned"]["mouth_perceptual"])
     done = run_tool("evaluate", shards, "--people", 3, cwd=tmp_path)
     assert done.returncode == 2 and "--people" in done.stderr
+
+
+def test_clips_too_short_for_so_many_photos_are_refused(shards, tmp_path):
+    done = run_tool("evaluate", shards, "--shots", 16, "--finetune", 10, "--out", "result", cwd=tmp_path)
+    assert_refused(done, 3, "too short", "longer clips", folder=tmp_path)

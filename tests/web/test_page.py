@@ -23,7 +23,7 @@ def test_page_loads_nothing_from_elsewhere(client):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 @pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="the package playwright is not installed")
 def test_page_in_chromium(server, short_clip, tmp_path):
     from playwright.sync_api import sync_playwright
