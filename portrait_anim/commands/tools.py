@@ -60,25 +60,22 @@ def prepare(
     groups: Annotated[
         Path | None,
         typer.Option(
-            help="JSON lines with `id` (file stem) and `group` (the person). Default: every file is a person."
+            help="JSON lines with `id` (file stem) and `group` (the person), and `test`: true for people to hold out. "
+            "Default: every file is a person, one in seven is held out."
         ),
     ] = None,
+    size: Annotated[int, typer.Option(help="Side of the frames in px, 512 or 256, if the video has so many.")] = 512,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Turn videos of people into training shards: tracked, split at cuts and lost faces, one crop per segment.
 
-    Stop it at any time; the same command goes on where it stopped.
+    Ctrl-C stops it within seconds; the same command goes on where it stopped.
     """
     from ..training.prepare import prepare as make
+    from .training_display import PrepareDisplay
 
-    def show(report: dict, done: int, total: int) -> None:
-        lost = ", ".join(f"{count} {reason}" for reason, count in report["rejected"].items())
-        said = report["error"] or f"kept {report['kept']} frames in {len(report['shards'])} shards" + (
-            f"; left out: {lost}" if lost else ""
-        )
-        say(f"[{done}/{total}] {Path(report['video']).name}: {said}")
-
-    reports = make(videos, out, groups, workers, progress=show)
+    with PrepareDisplay() as display:
+        reports = make(videos, out, groups, size, workers, progress=display)
     kept, failed = sum(r["kept"] for r in reports), sum(bool(r["error"]) for r in reports)
     shards = sum(len(r["shards"]) for r in reports)
     if not kept and failed:

@@ -34,7 +34,7 @@ def test_batches_hold_a_fixed_number_of_sharp_clips(shards):
     """Shapes of what is computed never change."""
     train = load_shards(shards, held_out=False)[:1]
     soft, sharp = (
-        Shard({**s.header, "size": size}, s.frames, s.mattes, s.landmarks) for s in train for size in (256, 512)
+        Shard({**s.header, "size": size}, s.video, s.mattes, s.landmarks) for s in train for size in (256, 512)
     )
     episodes = Episodes([soft, sharp], batch=8, config=SMALL)
     assert episodes.sharp == 5
