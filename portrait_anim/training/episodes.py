@@ -18,7 +18,7 @@ from ..geometry.warp import Warper
 from ..painting.conditioning import STRIDE
 from .augmentation import Augmentation, AugmentationConfig
 from .conditioning import AROUND, warp_numbers
-from .frames import canvases
+from .decoded import canvases
 from .shards import Shard
 
 _BLANK = np.zeros((0, 0, 3), np.uint8)

@@ -23,7 +23,7 @@ from ..painting.painter import multiplies_in_bf16
 from . import losses
 from .batches import Batch, make_batch
 from .episodes import EpisodeConfig, Episodes
-from .frames import FrameStore
+from .frames import CACHE_GB, FrameStore
 from .losses import LossWeights, half
 from .shards import Shard
 from .steps import Made, embed, encode, paint, paint_paper
@@ -61,7 +61,10 @@ class TrainConfig:
 
 
 class Trainer:
-    """State of one run: networks, optimisers, EMA and the counters that make resuming exact."""
+    """State of one run: networks, optimisers, EMA and the counters that make resuming exact.
+
+    cache, cache_gb: the folder for decoded frames (None: a temporary one), and how large it may become.
+    """
 
     def __init__(
         self,
@@ -69,12 +72,14 @@ class Trainer:
         model: ModelConfig = ModelConfig(),
         config: TrainConfig = TrainConfig(),
         device: torch.device = torch.device("cpu"),
+        cache: Path | None = None,
+        cache_gb: float = CACHE_GB,
     ):
         torch.manual_seed(config.seed)
         self.model, self.config, self.device = model, config, device
         self.is_paper = model.kind == PAPER
         self.episodes = Episodes(shards, config.seed, config.batch, config.episodes)
-        self.shards, self.store = shards, FrameStore(shards, device)
+        self.shards, self.store = shards, FrameStore(shards, device, cache, cache_gb)
         ready = lambda network: network.to(device, memory_format=torch.channels_last)
         self.generator = ready(PaperGenerator(model) if self.is_paper else Generator(model))
         self.encoder = ready(Embedder(model) if self.is_paper else SourceEncoder(model))

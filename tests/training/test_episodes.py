@@ -12,9 +12,10 @@ from portrait_anim.training.augmentation import (
     sampling_grid,
     taken,
 )
-from portrait_anim.training.batches import collate, make_batch
+from portrait_anim.training.batches import _changed, collate, make_batch
+from portrait_anim.training.decoded import canvases
 from portrait_anim.training.episodes import EpisodeConfig, Episodes
-from portrait_anim.training.frames import FrameStore, canvases
+from portrait_anim.training.frames import FrameStore
 from portrait_anim.training.shards import Shard, load_shards
 
 SMALL = EpisodeConfig(side=160, targets=2)
@@ -101,6 +102,23 @@ def test_a_batch_shows_the_frames_that_were_drawn(shards):
         assert torch.allclose(batch.target[n], expected, atol=2e-3)
         canvas = torch.from_numpy(shard.image(item["photos"][0], 512)).permute(2, 0, 1) / 127.5 - 1
         assert torch.allclose(batch.views[n, 0, :3], canvas, atol=2e-3)
-        mirror = (batch.views[n, 1, :3] - canvas.flip(2)).abs().mean()
-        assert mirror < 0.15  # the same but for the light
     assert batch.present[:, 1].sum() == 0 and (batch.present[:, 0] == 1).all()
+
+
+def test_views_that_nobody_looks_at_are_left_out_and_the_others_are_as_on_a_gpu(shards):
+    train, device = load_shards(shards, held_out=False), torch.device("cpu")
+    episodes = Episodes(train, 1, config=EpisodeConfig(side=160, targets=2, several=0.5))
+    drawn = collate([episodes[j] for j in range(4)])
+    fetched = FrameStore(train, device).fetch(
+        drawn["shard"].tolist(), drawn["photos"].numpy(), drawn["targets"].numpy()
+    )
+    drawn["used"][0, 1] = True  # a mirror image that is seen
+    batch = make_batch(drawn, fetched, device, sharp=0)
+    numbers = {name: drawn[name] for name in ("flip", "back", "nodes", "colours", "tone")}
+    views, plate, target = _changed(fetched, numbers, batch.warps)
+    assert 0 < batch.seen.sum() < batch.seen.numel()
+    assert torch.allclose(batch.views[batch.seen], views[batch.seen], atol=1e-5)
+    assert not batch.views[~batch.seen].any()
+    assert torch.allclose(batch.plate, plate, atol=1e-5) and torch.allclose(batch.target, target, atol=1e-5)
+    canvas, mirror = views[0, :2, :3]
+    assert (mirror - canvas.flip(2)).abs().mean() < 0.15  # the same but for the light
