@@ -3,12 +3,13 @@
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError, OutputError
 from .ffmpeg import GUARDED, last_words, read_log, start_ffmpeg, url
-from .reading import EXACT_SCALING
+from .reading import EXACT_SCALING, read_whole
 
 _KEYFRAMES = 24  # frames between pictures that need no other: a damaged one spoils no more than these
 _RATE = "15"  # frames/s that the file states; nobody reads it
@@ -50,12 +51,9 @@ def decode_clip(data: bytes, count: int, side: int, grey: bool = False) -> np.nd
         arguments = ["-nostdin", "-threads", "1", *GUARDED, "-i", url(file.name), "-frames:v", str(count)]
         arguments += ["-sws_flags", EXACT_SCALING, "-pix_fmt", "gray" if grey else "rgb24", "-f", "rawvideo", "pipe:1"]
         with start_ffmpeg(arguments, log, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-            frames = bytearray(int(np.prod(shape)))
-            assert process.stdout is not None
-            at, view = 0, memoryview(frames)
-            while at < len(frames) and (read := process.stdout.readinto(view[at:])):
-                at += read
-            surplus = process.stdout.read(1)
-        if at < len(frames) or surplus:
+            frames = np.empty(shape, np.uint8)
+            pipe: Any = process.stdout
+            whole = read_whole(pipe, frames) and not pipe.read(1)
+        if not whole:
             raise InputError(f"holds no {count} frames of {side} px ({last_words(read_log(log))})")
-    return np.frombuffer(frames, np.uint8).reshape(shape)
+    return frames

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.view import CROP
-from .augmentation import recoloured, sampling_grid, taken
+from .augmentation import gain_of_light, recoloured, sampling_grid, taken
 from .conditioning import Warps, cut
 from .frames import Pictures
 
 _FLOATS = ("maps", "table", "shifts", "weights", "face", "shown")
-_NUMBERS = ("flip", "back", "nodes", "colours", "tone")
+_NUMBERS = ("flip", "back", "nodes", "light", "colours", "tone")
 
 
 @dataclass
@@ -96,30 +96,36 @@ def _shortened(which: list[Tensor | None], count: int) -> list[Tensor | None]:
 
 def _changed(pictures: Pictures, numbers: dict[str, Tensor], warps: Warps) -> tuple[Tensor, Tensor, Tensor]:
     """Return views (B, V, 4, 512, 512), plate and target (N, 3, h, w), changed as the numbers say."""
-    grid = sampling_grid(numbers)
+    grid, light = sampling_grid(numbers), gain_of_light(numbers)
     count = pictures.photos.shape[1]
     whole = torch.cat([pictures.photos.flatten(1, 2), pictures.plates], 1)
     colours = taken(whole, grid).unflatten(1, (-1, 3))  # photos, then the plate
     mattes = taken(pictures.mattes, grid) / 255
     mirror = _mirror(pictures, colours[:, :1], grid)
-    colours = recoloured(torch.cat([colours, mirror], 1), numbers)
+    colours = recoloured(torch.cat([colours, mirror], 1), numbers, light[:, None])
     photos, plate, mirror = colours[:, :count], colours[:, count], colours[:, count + 1 :]
     images = torch.cat([photos[:, :1], mirror, photos[:, 1:]], 1)
     mattes = torch.cat([mattes[:, :1], mattes[:, :1].flip(3), mattes[:, 1:]], 1)
     views = torch.cat([images, mattes[:, :, None]], 2)
-    return views, cut(plate, warps), _targets(pictures, numbers, warps, grid)
+    return views, cut(plate, warps), _targets(pictures, numbers, warps, grid, light)
 
 
 def _mirror(pictures: Pictures, canvas: Tensor, grid: Tensor) -> Tensor:
-    """Return the mirror image of the canvas as it is now, in the light that was found for it before."""
+    """Return the mirror image of the canvas as it is now, in the light that was found for it before.
+
+    Other light comes after this: a mirror image is brought to the light of its canvas, whatever that is.
+    """
     gain = F.interpolate(pictures.gains.float().flip(3), (CROP, CROP), mode="bilinear", align_corners=False)
     return (canvas * taken(gain, grid)[:, None]).clamp(0, 255).flip(4)
 
 
-def _targets(pictures: Pictures, numbers: dict[str, Tensor], warps: Warps, grid: Tensor) -> Tensor:
+def _targets(
+    pictures: Pictures, numbers: dict[str, Tensor], warps: Warps, grid: Tensor, light: Tensor | None
+) -> Tensor:
     places = cut(grid.permute(0, 3, 1, 2), warps).permute(0, 2, 3, 1)
     target = taken(pictures.targets.flatten(0, 1), places).unflatten(0, (len(grid), -1))
-    return recoloured(target, numbers).flatten(0, 1)
+    light = None if light is None else cut(light, warps).unflatten(0, (len(grid), -1))
+    return recoloured(target, numbers, light).flatten(0, 1)
 
 
 def _changed_each(
@@ -127,6 +133,7 @@ def _changed_each(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Do what `_changed` does for the views that matter, (B, V) bool; the others are black."""
     grid = sampling_grid(numbers)
+    light = gain_of_light(numbers) if numbers["light"].any() else None
     views = torch.zeros(*seen.shape, 4, CROP, CROP, device=grid.device)
     plates = []
     for n in range(len(grid)):
@@ -140,11 +147,11 @@ def _changed_each(
             colours = torch.cat([colours, _mirror(own, colours[:, :1], here)], 1)
             mattes = torch.cat([mattes, mattes[:1].flip(2)])
             slots.append(1)
-        colours = recoloured(colours, of_n)[0]
+        colours = recoloured(colours, of_n, None if light is None else light[n : n + 1, None])[0]
         plates.append(colours[len(rows)])
         for slot, image, matte in zip(slots, [*colours[: len(rows)], *colours[len(rows) + 1 :]], mattes):
             views[n, slot, :3], views[n, slot, 3] = image, matte
-    return views, cut(torch.stack(plates), warps), _targets(pictures, numbers, warps, grid)
+    return views, cut(torch.stack(plates), warps), _targets(pictures, numbers, warps, grid, light)
 
 
 def collate(items: list[dict]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..geometry.view import CROP, GAIN
-from .decoded import Clip, DecodedClips, canvases, decoded
+from .decoded import DecodedClips, behind, canvases
 from .shards import Shard, resized
 
 MATTE = CROP // 2  # px: a matte is smooth
@@ -64,20 +64,22 @@ class FrameStore:
 
         photos: (B, K), of which the first is one of `canvases`. targets: (B, R).
         """
-        first = [self._canvases[n].index(t) for n, t in zip(shards, photos[:, 0])]
         if self._resident:
-            return self._picked(shards, photos, targets, first)
+            return self._picked(shards, photos, targets)
         parts: list[list[Tensor]] = [[], [], [], [], []]
-        for n, of_photos, of_targets, canvas in zip(shards, photos.tolist(), targets.tolist(), first):
-            clip = self._clips(self.shards[n])
-            stacked = lambda picture, numbers, c=clip: torch.stack([picture(c, t) for t in numbers])
-            values = stacked(_image, of_photos), stacked(_matte, of_photos), planes(clip.plates[canvas])
-            for part, value in zip(parts, (*values, planes(clip.gains[canvas]), stacked(_image, of_targets))):
+        for n, of_photos, of_targets in zip(shards, photos.tolist(), targets.tolist()):
+            frames, mattes = self._clips.frames(self.shards[n])
+            plate, gain = self._clips.behind(self.shards[n], of_photos[0])
+            images = torch.stack([_image(frames[t]) for t in of_photos + of_targets])
+            count, of_mattes = len(of_photos), torch.stack([_matte(mattes[t]) for t in of_photos])
+            values = (images[:count], of_mattes, planes(plate), planes(gain), images[count:])
+            for part, value in zip(parts, values):
                 part.append(value)
         return Pictures(*(torch.stack(part).to(self.device) for part in parts))
 
-    def _picked(self, shards: list[int], photos: np.ndarray, targets: np.ndarray, first: list[int]) -> Pictures:
+    def _picked(self, shards: list[int], photos: np.ndarray, targets: np.ndarray) -> Pictures:
         """Do what `fetch` does, from the device's memory."""
+        first = [self._canvases[n].index(t) for n, t in zip(shards, photos[:, 0])]
         frames_at, layers_at = self._frames_at[shards], self._layers_at[shards] + first
         pick = lambda big, at: big[torch.from_numpy(at).to(self.device, non_blocking=True)]
         images = pick(self._images, frames_at[:, None] + np.concatenate([photos, targets], 1))
@@ -103,22 +105,23 @@ class FrameStore:
 
         def fill(shard: int) -> None:
             cv2.setNumThreads(1)
-            clip, frames_at, layers_at = decoded(self.shards[shard]), self._frames_at[shard], self._layers_at[shard]
+            (frames, mattes), frames_at = self.shards[shard].decode(), self._frames_at[shard]
             for t in range(lengths[shard]):
-                self._images[frames_at + t].copy_(_image(clip, t))
-                self._mattes[frames_at + t].copy_(_matte(clip, t))
-            for n in range(layered[shard]):
-                self._plates[layers_at + n].copy_(planes(clip.plates[n]))
-                self._gains[layers_at + n].copy_(planes(clip.gains[n]))
+                self._images[frames_at + t].copy_(_image(frames[t]))
+                self._mattes[frames_at + t].copy_(_matte(mattes[t]))
+            for n, t in enumerate(self._canvases[shard], self._layers_at[shard]):
+                plate, gain = behind(self.shards[shard], frames[t], mattes[t], t)
+                self._plates[n].copy_(planes(plate))
+                self._gains[n].copy_(planes(gain))
 
         with ThreadPoolExecutor() as pool:
             list(pool.map(fill, range(len(self.shards))))
         return True
 
 
-def _image(clip: Clip, t: int) -> Tensor:
-    return planes(resized(clip.frames[t], CROP, cv2.INTER_CUBIC))
+def _image(frame: np.ndarray) -> Tensor:
+    return planes(resized(frame, CROP, cv2.INTER_CUBIC))
 
 
-def _matte(clip: Clip, t: int) -> Tensor:
-    return torch.from_numpy(resized(clip.mattes[t], MATTE))
+def _matte(matte: np.ndarray) -> Tensor:
+    return torch.from_numpy(resized(matte, MATTE))
