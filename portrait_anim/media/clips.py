@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, OutputError
+from ..errors import OutputError
 from .ffmpeg import GUARDED, last_words, read_log, start_ffmpeg, url
 from .reading import EXACT_SCALING, read_whole
 
@@ -42,7 +42,7 @@ def encode_clip(frames: np.ndarray, quality: int) -> bytes:
 def decode_clip(data: bytes, count: int, side: int, grey: bool = False) -> np.ndarray:
     """Return the frames of a video made by `encode_clip`: (count, side, side[, 3]) uint8.
 
-    Raises InputError when it does not hold so many frames of that size.
+    Raises ValueError when it does not hold so many frames of that size.
     """
     shape = (count, side, side) if grey else (count, side, side, 3)
     with tempfile.NamedTemporaryFile(prefix="portrait-anim-", suffix=".mp4") as file, tempfile.TemporaryFile() as log:
@@ -55,5 +55,5 @@ def decode_clip(data: bytes, count: int, side: int, grey: bool = False) -> np.nd
             pipe: Any = process.stdout
             whole = read_whole(pipe, frames) and not pipe.read(1)
         if not whole:
-            raise InputError(f"holds no {count} frames of {side} px ({last_words(read_log(log))})")
+            raise ValueError(f"no {count} frames of {side} px ({last_words(read_log(log))})")
     return frames

@@ -21,7 +21,6 @@ from . import packing
 from .trainer import Trainer
 
 FORMAT = 3
-_REFUSED = "made by an earlier version; give --out another folder and --init the weights of that run."
 
 
 def settle(trainer: Trainer) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def load(trainer: Trainer, path: Path) -> None:
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         if state["format"] != FORMAT:
-            raise InputError(f"{path}: {_REFUSED}")
+            raise InputError(f"{path}: made by an earlier version; give --out another folder, --init its weights.")
         if ModelConfig(**state["model"]) != trainer.model or state["groups"] != trainer.episodes.groups:
             raise InputError(f"{path}: made with another model or other shards; give --out another folder.")
         adversary = trainer.adversary

@@ -76,9 +76,9 @@ class Shard:
         try:
             frames = decode_clip(self.video, len(self), self.size)
             return frames, decode_clip(self.mattes, len(self), self.header["matte_size"], grey=True)
-        except InputError as error:
+        except ValueError as error:
             raise InputError(
-                f"The shard of {self.header.get('video')} is damaged: {error}; run prepare again."
+                f"The shard of {self.header.get('video')} is damaged ({error}); delete it and run prepare again."
             ) from error
 
     def image(self, t: int, size: int) -> np.ndarray:
