@@ -90,7 +90,8 @@ def meta_train(
     file to start a new run from, with its model. processes: how many train together on this machine; under torchrun
     they are there already. Each takes its share of the episodes, and gradients are averaged. cache: the folder for
     decoded frames, None for `decoded` in that of the shards; cache_gb: how large it may become. progress gets step,
-    losses and frames/s about every 2 s; sample(trainer, out) is called every evaluate_minutes and at the end.
+    losses and frames/s about every 2 s; sample(trainer, out) is called every evaluate_minutes and at
+    the end of a slice.
     Raises UsageError, InputError, OutputError, PortraitAnimError.
     """
     given = (shards, out, minutes, workers, model, config, init, cache or shards / "decoded", cache_gb)
@@ -133,7 +134,7 @@ def _train(
                 clock.report(lambda report: (progress(report), log.add(report, done)), done)
                 if done or (settled and clock.due("save")):
                     checkpoints.save(kept, out / "checkpoint.pt")
-                if sample and (done or clock.due("sample")):
+                if sample and ((done and not stop) or clock.due("sample")):  # who says stop does not want to wait
                     report = {"step": trainer.step, "seconds": round(trainer.seconds), **sample(trainer, out)}
                     log.write(report)
                     progress(report)
