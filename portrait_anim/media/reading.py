@@ -185,7 +185,7 @@ class FrameReader:
                 widen_pipe(process.stdout)
                 while True:
                     frame = np.empty((height, width, 3), np.uint8)
-                    if not _fill(process.stdout, frame):
+                    if not read_whole(process.stdout, frame):
                         break
                     count += 1
                     yield frame
@@ -241,7 +241,7 @@ class FrameReader:
             self._process = None
 
 
-def _fill(pipe: Any, frame: np.ndarray) -> bool:
+def read_whole(pipe: Any, frame: np.ndarray) -> bool:
     """Read one whole frame from a pipe into an array. Returns False at the end of the stream."""
     view = frame.data.cast("B")
     done = 0

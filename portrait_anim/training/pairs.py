@@ -21,7 +21,7 @@ from .reposing import repose
 
 
 def _boxes() -> EpisodeConfig:
-    change = AugmentationConfig(turn=10.0, bend=0.0, palettes=0.0)
+    change = AugmentationConfig(turn=10.0, bend=0.0, palettes=0.0, lit=0.0)
     return EpisodeConfig(side=288, targets=2, change=change)
 
 

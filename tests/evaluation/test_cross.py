@@ -1,7 +1,6 @@
 """Cross-reenactment: one person's clip drives another's portrait."""
 
 import json
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,7 +9,7 @@ from support import assert_refused, run_tool
 
 from portrait_anim.evaluation import cross
 from portrait_anim.evaluation.motion import compare, f1, summary
-from portrait_anim.training.shards import is_held_out, load_shards, save_shard
+from portrait_anim.training.shards import is_held_out, load_shards, make_shard, save_shard
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +18,10 @@ def two_people(shards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
     shard = load_shards(shards, held_out=True)[0]
     names = [f"q{k}" for k in range(99) if is_held_out(f"q{k}")][:2]
+    frames, mattes = shard.decode()
     for name, part in zip(names, (slice(0, None), slice(0, None, 2))):
-        header = {**shard.header, "group": name}
-        parts = shard.frames[part], shard.mattes[part], shard.landmarks[part]
-        save_shard(
-            folder / f"{name}.npz", replace(shard, header=header, frames=parts[0], mattes=parts[1], landmarks=parts[2])
-        )
+        made = make_shard({"group": name}, frames[part], mattes[part], shard.landmarks[part])
+        save_shard(folder / f"{name}.npz", made)
     return folder
 
 
