@@ -1,10 +1,18 @@
-"""Measures on held-out people, with reports and pictures of them.
+"""Measures on held-out people, with reports and pages that show them.
 
-reenactment  one person's clip from its own first frame: `portrait-anim evaluate`
-cross        one person's clip drives another's portrait: `portrait-anim evaluate --cross`
-pairs        which frames are reenacted from which
-meter        measures of a picture against its target, at 256 px
-motion       measures of the motion that is found again
+protocol      one person's clip from its own frames: `portrait-anim evaluate`
+cross         one person's clip drives another's portrait: `portrait-anim evaluate --cross`
+pairs         which frames are reenacted from which
+reenactment   a pair's picture by each method: warp, model, fine-tuned...
+reference     the true frame, and where face, mouth, eyes and edge are in it
+meter         measures of a picture against its reference
+edges         outline, residue, rim, sharpness
+flicker       what jumps from frame to frame
+perception    the learned distance and FID
+motion        measures of the motion that is found again
+results       means, intervals, FID of all pairs
+tables        the same as Markdown
+report        the page with tables, distributions and pictures
 """
 
 from ..system.lazy import lazy_exports
@@ -13,6 +21,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "cross": ("evaluate_cross",),
-        "reenactment": ("evaluate",),
+        "protocol": ("evaluate",),
     },
 )

@@ -19,9 +19,10 @@ from ..motion.retarget import Retargeter
 from ..painting.painter import Painter
 from ..training.prepare import PrepareConfig
 from ..training.shards import Shard, load_shards
-from .meter import SIDE, Meter, reduced
+from .meter import Meter, reduced
 from .motion import compare, find_again, summary
 from .reenactment import renderer_of
+from .reference import SIDE
 
 FRAMES = 60  # how many frames of every driver are used
 NOISE = 4.0  # of 255, standard deviation of the noise that is added to a still driver, as of a camera
