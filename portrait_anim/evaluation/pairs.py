@@ -67,9 +67,8 @@ def choose_pairs(
             source = 0 if number == 0 else len(shard) // 2
             candidates = rng.integers(0, len(shard), 8)
             target = int(candidates[np.abs(opening[candidates] - opening[source]).sum(1).argmax()])
-            others = [
-                t for t in np.linspace(0, len(shard) - 1, shots + 2).astype(int).tolist() if t not in (source, target)
-            ]
+            spread = np.linspace(0, len(shard) - 1, shots + 2).astype(int).tolist()
+            others = sorted(set(spread) - {source, target})
             if len(others) >= shots - 1 and target != source:
                 pairs.append(Pair(shard, (source, *others[: shots - 1]), target))
     return pairs if limit is None else _of_everybody(pairs, limit)

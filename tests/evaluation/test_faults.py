@@ -91,9 +91,8 @@ def test_sharpness_falls_where_it_is_blurred(measured):
     assert all(measured["blur"][f"sharp_{name}"] < 0.4 for name in ("face", "mouth", "eyes", "edge"))
     assert all(measured["blurred face"][f"sharp_{name}"] < 0.4 for name in ("face", "mouth", "eyes"))
     assert measured["blurred face"]["sharp_edge"] > 0.85
-    others = {
-        f: measured[f][f"sharp_{n}"] for f in ("shift", "ghost", "light rim", "dark rim") for n in ("mouth", "eyes")
-    }
+    faults = ("shift", "ghost", "light rim", "dark rim")
+    others = {(fault, name): measured[fault][f"sharp_{name}"] for fault in faults for name in ("mouth", "eyes")}
     assert all(0.8 < value < 1.25 for value in others.values()), others
 
 
