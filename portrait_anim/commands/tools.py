@@ -236,6 +236,7 @@ def doctor(
 
 
 app.command(rich_help_panel="Training")(judging.evaluate)
+app.command(rich_help_panel="Training")(judging.blind)
 
 
 @app.command()

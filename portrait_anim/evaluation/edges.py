@@ -74,7 +74,7 @@ def sharpness(image: np.ndarray, reference: Reference) -> dict[str, float]:
     1 is as sharp as the true frame. image: (H, W, 3) uint8 of any size.
     """
     size = len(reference.sharp)
-    made, true = (_laplacian(resized(picture, size)) for picture in (image, reference.sharp))
+    made, true = (laplacian(resized(picture, size)) for picture in (image, reference.sharp))
     result = {}
     for name in REGIONS:
         part = cv2.resize(reference.regions[name].astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
@@ -82,7 +82,8 @@ def sharpness(image: np.ndarray, reference: Reference) -> dict[str, float]:
     return result
 
 
-def _laplacian(image: np.ndarray) -> np.ndarray:
+def laplacian(image: np.ndarray) -> np.ndarray:
+    """Return the Laplacian of the brightness of a picture (H, W, 3) uint8: (H, W) float32."""
     return cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), cv2.CV_32F)
 
 

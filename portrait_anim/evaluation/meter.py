@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..geometry.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from ..landmarks.refining import Refiner
 from ..landmarks.tracking import MediaPipeTracker
-from ..networks.perceptual import FaceNet, centred_cosine, face_chip, perceptual_distance
-from ..training.shards import Shard
+from ..networks.perceptual import perceptual_distance
 from . import edges
+from .likeness import Likeness
 from .perception import PerceptualDistance, resized, to_tensor
 from .reference import SIDE, Reference
 from .tables import Column
@@ -54,15 +53,12 @@ def reduced(image: np.ndarray) -> np.ndarray:
 class Meter:
     """Measures pictures against their references.
 
-    shards: of the people whose mean embedding is subtracted for CSIM. alexnet: AlexNet's weights, for LPIPS.
+    alexnet: AlexNet's weights, for LPIPS.
     """
 
-    def __init__(self, shards: list[Shard], alexnet: Path | None = None):
-        self.net, self.perceptual = FaceNet(), PerceptualDistance(alexnet)
-        self.tracker = MediaPipeTracker(max_faces=1)
-        first = {shard.group: shard for shard in reversed(shards)}
-        faces = [self.embed(s.image(0, SIDE), s.points(0, SIDE)) for s in (first[group] for group in sorted(first))]
-        self.mean = torch.cat(faces).mean(0)
+    def __init__(self, alexnet: Path | None = None):
+        self._likeness, self.perceptual = Likeness(), PerceptualDistance(alexnet)
+        self._tracker = MediaPipeTracker(max_faces=1)
 
     def __call__(self, picture: np.ndarray, reference: Reference) -> dict[str, float]:
         """Return the METRICS of a square picture (H, W, 3) uint8, NaN where one cannot be measured.
@@ -82,9 +78,9 @@ class Meter:
             cut = np.s_[y : y + LOCAL, x : x + LOCAL]
             result[f"{name}_l1"] = error[cut].mean()
             pictures = (to_tensor(i[cut]) for i in (image, target))
-            result[f"{name}_perceptual"] = perceptual_distance(self.net, *pictures).item()
+            result[f"{name}_perceptual"] = perceptual_distance(self._likeness.net, *pictures).item()
         result["ssim"] = structural_similarity(image, target, channel_axis=-1)
-        result["csim"] = self.likeness(self.embed(target, points), image, points)
+        result["csim"] = self._likeness(self._likeness.embed(target, points), image, points)
         result["akd"] = self._landmark_distance(image, points)
         result["perceptual"] = self.perceptual(image, target)
         result["outline_l1"], result["outline_perceptual"] = edges.outline(image, reference, self.perceptual)
@@ -94,7 +90,7 @@ class Meter:
 
     def _landmark_distance(self, image: np.ndarray, points: np.ndarray) -> float:
         """Return the mean distance of the landmarks found again from those of the target, px."""
-        found = self.tracker.faces(image)
+        found = self._tracker.faces(image)
         if not found:
             return float("nan")
         refiner = Refiner()  # a new one: what it finds depends a little on what it was shown before
@@ -103,12 +99,3 @@ class Meter:
         finally:
             refiner.close()
         return float(np.linalg.norm((landmarks - points)[:468, :2], axis=1).mean())
-
-    def likeness(self, embedding: torch.Tensor, image: np.ndarray, landmarks: np.ndarray) -> float:
-        """Return the centred cosine of a picture's face with an embedding."""
-        return centred_cosine(self.embed(image, landmarks), embedding, self.mean).item()
-
-    @torch.inference_mode()
-    def embed(self, image: np.ndarray, landmarks: np.ndarray) -> torch.Tensor:
-        """Return the face embedding of a picture with its landmarks."""
-        return self.net.embed(to_tensor(face_chip(image, landmarks)))

@@ -77,11 +77,12 @@ def evaluate(
     painter = Painter(weights, precision="fp32")
     other = Painter(against, precision="fp32") if against is not None else None
     methods = Methods(painter, other, _of_papers_kind(paper), finetune, weights)
-    meter, distribution = Meter(held_out, alexnet), Distribution(inception)
+    meter, distribution = Meter(alexnet), Distribution(inception)
     names = {"weights": painter.weights.sha256[:8]} | ({"other weights": other.weights.sha256[:8]} if other else {})
     result: dict = {"people": len({s.group for s in held_out}), **names}
     result |= {"quick": quick, "FID by": distribution.name, "perceptual by": meter.perceptual.name, "shots": {}}
-    page, sheet = Report(report) if report is not None else None, []
+    rivals = () if other is None else (MODEL, OTHER)
+    page, sheet = Report(report, rivals) if report is not None else None, []
     done, total = 0, sum(map(len, plan.values()))
     for count, pairs in plan.items():
         results, group = Results(meter, distribution), f"T = {count}"
@@ -113,7 +114,8 @@ def evaluate(
     if page is not None:
         tables = [table for count in result["shots"] for table in tables_of(result, count)]
         right = MODEL if other is None else OTHER
-        page.write("Held-out people", notes_of(result), tables, [*METRICS.values()], TRUE, right, "outline_perceptual")
+        columns, worst = [*METRICS.values()], "outline_perceptual"
+        page.write("Held-out people", notes_of(result), tables, columns, TRUE, right, right, worst)
     return result
 
 

@@ -1,10 +1,8 @@
 """Write the page of an evaluation: a folder with one HTML file that opens without a server, pictures and videos."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 
 import cv2
@@ -13,6 +11,8 @@ import numpy as np
 from ..errors import OutputError
 from ..media.writing import VideoWriter
 from ..system.files import write_whole
+from .blind import blind
+from .pages import filled_in
 from .tables import Column, Table
 
 JPEG_QUALITY = 92
@@ -22,11 +22,13 @@ CLIP_FPS = 12.5  # of the videos: about the rate of the shards
 class Report:
     """The folder of a page. Pictures and videos are written when they are added, the page itself at the end.
 
-    folder: is made if it is missing; files of the same names are replaced. Raises OutputError.
+    folder: is made if it is missing; files of the same names are replaced. rivals: two methods whose clips a person may
+    want to judge without knowing which is which, see `blind`. Raises OutputError.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, rivals: tuple[str, ...] = ()):
         self.folder = folder
+        self._rivals = rivals
         self._items: list[dict] = []
         self._clips: list[dict] = []
         for part in ("pictures", "videos"):
@@ -52,7 +54,14 @@ class Report:
         self._items.append({"group": group, "name": name, "pictures": shown, "values": values})
 
     def add_clip(self, group: str, name: str, frames: dict[str, Sequence[np.ndarray]], fps: float = CLIP_FPS) -> None:
-        """Add a clip: the frames (H, W, 3) uint8 of each method, all of one size, which are shown side by side."""
+        """Add a clip: the frames (H, W, 3) uint8 of each method, all of one size, which are shown side by side.
+
+        With `rivals` the clips of these two are written alone as well.
+        """
+        for rival in self._rivals:
+            folder = self.folder / "videos" / rival
+            folder.mkdir(exist_ok=True)
+            write_video(folder / f"{_plain(group)}-{_plain(name)}.mp4", frames[rival], fps)
         file = f"videos/{_plain(group)}-{_plain(name)}.mp4"
         write_video(self.folder / file, [np.concatenate(moment, 1) for moment in zip(*frames.values())], fps)
         self._clips.append({"group": group, "name": name, "file": file, "of": list(frames)})
@@ -65,28 +74,24 @@ class Report:
         columns: Sequence[Column],
         left: str,
         right: str,
+        method: str,
         first: str,
     ) -> Path:
         """Write the page, report.html, and return its path.
 
-        columns: the measures of the pairs. left, right: the pictures that are compared at first; pairs are sorted by
-        how bad the method `right` is. first: the key of the measure by which.
+        columns: the measures of the pairs. left, right: the pictures that are compared at first. method, first: pairs
+        are sorted at first by how bad this method is, by the measure with this key.
         """
+        if self._rivals and self._clips:
+            blind(*(self.folder / "videos" / rival for rival in self._rivals), self.folder / "blind")
         data = {
             "title": title, "notes": notes, "tables": [asdict(table) for table in tables],
             "metrics": [asdict(column) for column in columns], "items": self._items, "clips": self._clips,
-            "left": left, "right": right, "first": first, "blind": (self.folder / "blind" / "blind.html").exists(),
+            "left": left, "right": right, "method": method, "first": first, "blind": bool(self._rivals and self._clips),
         }  # fmt: skip
         path = self.folder / "report.html"
         write_whole(path, filled_in("report.html", data).encode())
         return path
-
-
-def filled_in(template: str, data: dict) -> str:
-    """Return a page of this package with its data in it."""
-    page = resources.files(__package__).joinpath(template).read_text("utf-8")
-    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no name can end the script
-    return page.replace("{{data}}", text)
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], fps: float = CLIP_FPS) -> None:

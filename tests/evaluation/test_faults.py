@@ -41,7 +41,7 @@ def blended(image, other, share):
 @pytest.fixture(scope="module")
 def measured(held_out, reference):
     """{fault: values} of the damaged frames."""
-    true, meter = reference.image, Meter(held_out)
+    true, meter = reference.image, Meter()
     blurred = cv2.GaussianBlur(true, (0, 0), 1.5)
     left = np.clip(reference.photo_matte - reference.matte, 0, 1)
     line = np.exp(-(((signed_distance(reference.matte > 0.5) - 1.5) / 1.2) ** 2))
@@ -67,12 +67,12 @@ def test_a_true_frame_has_no_fault(measured):
 def test_residue_is_the_share_of_the_photo_that_stayed(measured, reference, held_out):
     assert measured["ghost"]["residue"] == pytest.approx(60, abs=12)
     assert all(found["residue"] < 10 for fault, found in measured.items() if fault != "ghost")
-    assert Meter(held_out)(reference.photo, reference)["residue"] == pytest.approx(100, abs=1)
+    assert Meter()(reference.photo, reference)["residue"] == pytest.approx(100, abs=1)
 
 
 def test_a_wrong_background_is_no_residue(held_out, reference):
     grey = blended(reference.image, np.full_like(reference.image, 128), 1 - reference.matte)
-    assert Meter(held_out)(grey, reference)["residue"] < 10
+    assert Meter()(grey, reference)["residue"] < 10
 
 
 def test_a_rim_is_light_or_dark_and_no_soft_edge(measured):
