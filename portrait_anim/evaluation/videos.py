@@ -142,7 +142,9 @@ def _matched(inputs: Path, videos: Path) -> list[tuple[Path, Path, Path]]:
     named = lambda suffixes: {path.stem: path for path in reversed(files) if path.suffix.lower() in suffixes}
     portraits, drivers = named(PICTURE_SUFFIXES), named((*VIDEO_SUFFIXES, ".gif"))
     found = []
-    for video in sorted(path for path in videos.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES):
+    for video in sorted(videos.iterdir(), key=lambda path: path.stem):
+        if video.suffix.lower() not in VIDEO_SUFFIXES or video.name.startswith("."):
+            continue
         names = video.stem.split(BETWEEN)
         if len(names) < 2:
             raise InputError(f"{video}: its name does not say what it was made of; call it PORTRAIT--DRIVER.mp4.")
