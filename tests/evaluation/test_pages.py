@@ -102,8 +102,11 @@ def test_the_report_in_chromium(report, opened):
     page.locator("#right").select_option("other weights")
     assert "other-weights" in above.get_attribute("src")
     video = page.locator(".clip video")
-    width = "v => new Promise(done => { v.onloadeddata = () => done(v.videoWidth); v.load(); })"
-    assert video.evaluate(width) == 3 * 512
+    video.scroll_into_view_if_needed()
+    playing = "v => new Promise(done => { v.ontimeupdate = () => v.currentTime && done(v.videoWidth); })"
+    assert video.evaluate(playing) == 3 * 512
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out on a phone
     page.get_by_role("link", name="Judge the two").click()
     page.get_by_text("Which of the two videos").wait_for()
 
