@@ -58,6 +58,13 @@ def evaluate(
     """
     if cross and videos is not None:
         raise UsageError("--cross and --videos measure different things; give one of them.")
+    if cross or videos is not None:
+        others = {"--against": against, "--paper": paper, "--shots": shots, "--quick": quick, "--finetune": finetune}
+        others |= {"--people": people, "--inception": inception, "--alexnet": alexnet}
+        others |= {} if cross else {"--weights": weights}
+        if unused := [name for name, value in others.items() if value not in (None, False)]:
+            kind = "--cross" if cross else "--videos"
+            raise UsageError(f"{unused[0]} has no meaning with {kind}; leave it out.")
 
     def show(done: int, total: int, every: int = 1) -> None:
         if done % every == 0 or done == total:

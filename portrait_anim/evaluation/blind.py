@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import InputError, OutputError
 from ..media.reading import probe
 from ..system.files import VIDEO_SUFFIXES, write_whole
-from .pages import filled_in
+from .pages import filled_in, make_folder
 
 
 def blind(a: Path, b: Path, out: Path, warn: Callable[[str], None] = lambda sentence: None) -> Path:
@@ -27,6 +27,7 @@ def blind(a: Path, b: Path, out: Path, warn: Callable[[str], None] = lambda sent
             warn(
                 f"{folder}: {', '.join(alone[:5])}{'...' if len(alone) > 5 else ''}: not in the other folder, left out"
             )
+    make_folder(out / "videos")
     pairs = [{"name": name, "files": [_copied(videos[name], out) for videos in found]} for name in names]
     methods = [a.resolve().name, b.resolve().name]
     methods = methods if methods[0] != methods[1] else [str(a), str(b)]
@@ -49,7 +50,6 @@ def _copied(video: Path, out: Path) -> str:
     probe(video)
     target = out / "videos" / f"{secrets.token_hex(6)}{video.suffix.lower()}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(video, target)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror}); check the folder and its space.") from error

@@ -25,6 +25,7 @@ from . import motion
 from .likeness import Likeness
 from .meter import reduced
 from .motion import compare, find_again, summary
+from .pages import make_folder
 from .reenactment import renderer_of
 from .reference import SIDE
 from .report import Report
@@ -139,6 +140,8 @@ def evaluate_cross(
     measured. Raises InputError.
     """
     held_out = load_shards(shards, held_out=True)
+    if out is not None:
+        make_folder(out)
     painter, likeness = Painter(weights), Likeness()
     page = Report(report) if report is not None else None
     plan = choose_cross_pairs(held_out, pairs)
@@ -179,7 +182,6 @@ def evaluate_cross(
         "shape model": shape_model_errors(held_out),
     }
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         write_whole(out / "cross.json", json.dumps(result, indent=1).encode())
         write_whole(out / "cross.md", to_markdown(result).encode())
         cv2.imwrite(str(out / "cross.png"), np.concatenate(sheet)[..., ::-1])

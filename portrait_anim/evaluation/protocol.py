@@ -17,6 +17,7 @@ from ..system.files import write_whole
 from ..training.shards import Shard, load_shards
 from .flicker import FRAMES
 from .meter import METRICS, Meter, reduced
+from .pages import make_folder
 from .pairs import Pair, choose_pairs, choose_tuning_pairs
 from .perception import Distribution
 from .reenactment import MODEL, OTHER, STILL, Methods
@@ -69,6 +70,8 @@ def evaluate(
     Raises InputError.
     """
     held_out = load_shards(shards, held_out=True)
+    if out is not None:
+        make_folder(out)
     extent = QUICK if quick else WHOLE
     plan = _plan(held_out, shots or extent.shots, extent, finetune is not None, people)
     if not plan:
@@ -107,7 +110,6 @@ def evaluate(
         results.repeat(*methods(pairs[0]))
         result["shots"][str(count)] = results.report() | helped
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         write_whole(out / "evaluation.json", json.dumps(result, indent=1).encode())
         write_whole(out / "evaluation.md", to_markdown(result).encode())
         cv2.imwrite(str(out / "contact-sheet.png"), _sheet(sheet)[..., ::-1])

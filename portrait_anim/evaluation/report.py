@@ -8,11 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import OutputError
 from ..media.writing import VideoWriter
 from ..system.files import write_whole
 from .blind import blind
-from .pages import filled_in
+from .pages import filled_in, make_folder
 from .tables import Column, Table
 
 JPEG_QUALITY = 92
@@ -31,11 +30,8 @@ class Report:
         self._rivals = rivals
         self._items: list[dict] = []
         self._clips: list[dict] = []
-        for part in ("pictures", "videos"):
-            try:
-                (folder / part).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"{folder}: cannot be made ({error.strerror}); name another folder.") from error
+        for part in ("pictures", "videos", *(f"videos/{rival}" for rival in rivals)):
+            make_folder(folder / part)
 
     def add_item(self, group: str, name: str, pictures: dict[str, np.ndarray], values: dict[str, dict]) -> None:
         """Add a pair.
@@ -59,9 +55,7 @@ class Report:
         With `rivals` the clips of these two are written alone as well.
         """
         for rival in self._rivals:
-            folder = self.folder / "videos" / rival
-            folder.mkdir(exist_ok=True)
-            write_video(folder / f"{_plain(group)}-{_plain(name)}.mp4", frames[rival], fps)
+            write_video(self.folder / "videos" / rival / f"{_plain(group)}-{_plain(name)}.mp4", frames[rival], fps)
         file = f"videos/{_plain(group)}-{_plain(name)}.mp4"
         write_video(self.folder / file, [np.concatenate(moment, 1) for moment in zip(*frames.values())], fps)
         self._clips.append({"group": group, "name": name, "file": file, "of": list(frames)})

@@ -20,6 +20,7 @@ from . import motion
 from .edges import laplacian
 from .flicker import FRAMES, second_difference
 from .likeness import Likeness
+from .pages import make_folder
 from .reference import SIDE, filled, regions
 from .report import Report
 from .tables import Column, Table
@@ -80,6 +81,8 @@ def evaluate_videos(
     out: the folder for videos.json and videos.md. report: the folder for the page. Raises InputError.
     """
     todo = _matched(inputs, videos)
+    if out is not None:
+        make_folder(out)
     likeness, page = Likeness(), Report(report) if report is not None else None
     rows, compared = [], []
     for done, (video, portrait, driver) in enumerate(todo, 1):
@@ -113,7 +116,6 @@ def evaluate_videos(
     tidy = lambda row: {k: known(v) if isinstance(v, float) else v for k, v in row.items()}
     result = {"videos": len(rows), "means": tidy(means), "rows": [tidy(row) for row in rows]}
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         write_whole(out / "videos.json", json.dumps(result, indent=1).encode())
         write_whole(out / "videos.md", to_markdown(result).encode())
     if page is not None:

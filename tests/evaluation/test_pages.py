@@ -186,7 +186,8 @@ def test_folders_that_cannot_be_judged(two_methods, tmp_path, a, b, sentence):
     assert not (tmp_path / "page" / "blind.html").exists()
 
 
-def test_a_folder_that_cannot_be_made(tmp_path, shards, tiny):
+@pytest.mark.parametrize("option", ["--report", "--out"])
+def test_a_folder_that_cannot_be_made(option, tmp_path, shards, tiny):
     (tmp_path / "taken").write_text("")
-    done = run_tool("evaluate", shards, "--weights", tiny, "--report", "taken", cwd=tmp_path)
-    assert done.returncode == 4 and "taken: cannot be made" in done.stderr, done.stderr
+    done = run_tool("evaluate", shards, "--weights", tiny, option, "taken", cwd=tmp_path)
+    assert done.returncode == 4 and "cannot be made" in done.stderr and "taken" in done.stderr, done.stderr

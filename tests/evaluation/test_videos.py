@@ -91,5 +91,9 @@ def test_videos_without_a_face(folder, tmp_path):
 def test_options_that_do_not_go_together(tmp_path):
     done = run_tool("evaluate", "inputs", "--videos", "made", "--cross", cwd=tmp_path)
     assert done.returncode == 2 and "--cross and --videos" in done.stderr
+    done = run_tool("evaluate", "inputs", "--videos", "made", "--shots", 8, cwd=tmp_path)
+    assert done.returncode == 2 and "--shots has no meaning with --videos" in done.stderr
+    done = run_tool("evaluate", "inputs", "--cross", "--quick", cwd=tmp_path)
+    assert done.returncode == 2 and "--quick has no meaning with --cross" in done.stderr
     done = run_tool("evaluate", "inputs", "--videos", "made", cwd=tmp_path)
     assert done.returncode == 3 and "inputs: is no folder" in done.stderr
