@@ -40,7 +40,7 @@ TABLES = {
         Column("residue", "residue, %", 1),
         Column("rim", "rim", 2),
     ),
-    "Sharpness": tuple(Column(f"sharp_{name}", name, 2, "one") for name in edges.REGIONS),
+    "Sharpness": tuple(Column(f"sharp_{name}", f"sharp {name}", 2, "one") for name in edges.REGIONS),
 }
 METRICS = {column.key: column for columns in TABLES.values() for column in columns}
 
