@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError, UsageError
+from . import judging
 from .console import EXIT_SOME_FAILED, BatchDisplay, print_json, print_version, run, say
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -251,53 +252,8 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel="Training")
-def evaluate(
-    shards: Annotated[Path, typer.Argument(help="Folder made by prepare; only its held-out people are used.")],
-    weights: Annotated[Path | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
-    paper: Annotated[Path | None, typer.Option(help="Weights of the paper's networks, for a row of their own.")] = None,
-    shots: Annotated[
-        list[int] | None, typer.Option(help="Photos of the person, T; may be repeated. Default: 1.")
-    ] = None,
-    finetune: Annotated[
-        float | None, typer.Option(help="Seconds: measure persons fine-tuned so long, too, on pairs of their own.")
-    ] = None,
-    people: Annotated[int | None, typer.Option(help="With --finetune, of so many people. Default: all.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for evaluation.json, evaluation.md, contact-sheet.png.")
-    ] = None,
-    cross: Annotated[
-        bool,
-        typer.Option("--cross", help="Motion from one person to another: blinks, lips, gaze, pose, jitter, likeness."),
-    ] = False,
-) -> None:
-    """Measure weights on people never trained on: still photo, mesh warp alone, the model; or, with --cross, motion."""
-    if cross:
-        from ..evaluation import cross as evaluate_cross
-
-        step = lambda done, total: say(f"{done} of {total} pairs")
-        print(evaluate_cross.to_markdown(evaluate_cross.evaluate_cross(shards, weights, out, progress=step)))
-        return
-    from ..animation.options import check_finetune
-    from ..evaluation.reenactment import evaluate as measure
-    from ..evaluation.reenactment import to_markdown
-
-    if any(not 1 <= t <= 32 for t in shots or []):
-        raise UsageError("--shots must be from 1 to 32.")
-    if finetune is not None:
-        check_finetune(finetune)
-    if people is not None and (people < 1 or finetune is None):
-        raise UsageError("--people must be 1 or more, and goes with --finetune.")
-
-    def show(done: int, total: int) -> None:
-        if done % 20 == 0 or done == total:
-            say(f"{done} of {total} pairs")
-
-    print(
-        to_markdown(
-            measure(shards, weights, paper, tuple(shots or (1,)), out, finetune=finetune, people=people, progress=show)
-        )
-    )
+app.command(rich_help_panel="Training")(judging.evaluate)
+app.command(rich_help_panel="Training")(judging.blind)
 
 
 @app.command()

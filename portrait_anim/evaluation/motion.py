@@ -1,19 +1,35 @@
 """Measure how well the motion tracked on rendered frames agrees with the motion of the driver."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..geometry.expressions import features
 from ..geometry.mesh import MEAN_FACE
 from ..geometry.pose import canonical, estimate_poses, euler_angles
 from ..landmarks.tracking import MediaPipeTracker
+from .tables import Column
 
 BLINK = 0.6  # lids count as closed when their gap is below this share of the clip's usual one
 # Gap of the lips over the mouth's width: the driver's are closed below the first and open above the last; frames
 # between say nothing. The result's are closed below the middle one.
 LIPS_CLOSED, LIPS_MADE, LIPS_OPEN = 0.03, 0.05, 0.07
+COLUMNS = (
+    Column("csim", "CSIM to the portrait", 3, "high"),
+    Column("mouth", "mouth opening r", 3, "high"),
+    Column("eyes", "eye opening r", 3, "high"),
+    Column("blink_f1", "blink F1", 2, "high"),
+    Column("lips_f1", "lip-closure F1", 2, "high"),
+    Column("yaw", "yaw r", 3, "high"),
+    Column("pitch", "pitch r", 3, "high"),
+    Column("roll", "roll r", 3, "high"),
+    Column("gaze", "gaze error, % of eye width", 1),
+    Column("jitter", "jitter ratio", 2),
+    Column("lost", "frames without a face, %", 1),
+)
 
 
-def find_again(frames: list[np.ndarray]) -> np.ndarray:
+def find_again(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Return the landmarks (T, 478, 3) tracked on rendered frames, NaN where no face is found."""
     tracker = MediaPipeTracker(video=True, max_faces=1)
     try:
@@ -72,8 +88,8 @@ def compare(driver: np.ndarray, made: np.ndarray) -> dict:
     """Return the measures of one clip.
 
     driver, made: landmarks (T, 478, 3) of the driver, and those found again, NaN where the face was lost. "blinks" and
-    "lips" are pairs of (T',) bool, made and wanted; "mouth" is a pair of openings (T',), and "turns" of angles (T', 3),
-    about their means. "gaze" (% of the eye's width), "jitter" (a ratio) and "lost" (% of frames) are numbers.
+    "lips" are pairs of (T',) bool, made and wanted; "mouth" and "eyes" are pairs of openings (T',), "turns" of angles
+    (T', 3), about their means. "gaze" (% of the eye's width), "jitter" (a ratio) and "lost" (% of frames) are numbers.
     """
     here = np.isfinite(made[:, 0, 0])
     d, o = driver[here].astype(np.float64), made[here]
@@ -88,6 +104,7 @@ def compare(driver: np.ndarray, made: np.ndarray) -> dict:
         "lips": [mouths[0][clear] < LIPS_MADE, mouths[1][clear] < LIPS_CLOSED],
         "turns": [a - a.mean(0) for a in (angles(o), angles(d))],
         "mouth": [m - m.mean() for m in mouths],
+        "eyes": [gap - gap.mean() for gap in lids],
         "gaze": 100 * float(np.linalg.norm(looks[0] - looks[1], axis=1).mean()),
         "jitter": acceleration(o) / acceleration(d),
         "lost": 100 * float(1 - here.mean()),
@@ -104,5 +121,5 @@ def summary(clips: list[dict]) -> dict[str, float]:
         "lips_f1": f1(*join("lips")),
         **dict(zip(("yaw", "pitch", "roll"), turns)),
     }
-    result["mouth"] = float(np.corrcoef(*join("mouth"))[0, 1])
+    result |= {key: float(np.corrcoef(*join(key))[0, 1]) for key in ("mouth", "eyes")}
     return {**result, **{key: float(np.mean([c[key] for c in clips])) for key in ("gaze", "jitter", "lost")}}

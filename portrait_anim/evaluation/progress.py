@@ -9,9 +9,10 @@ from ..networks.weights import Weights
 from ..painting.painter import Painter
 from ..training.shards import Shard
 from ..training.trainer import Trainer
-from .meter import METRICS, SIDE, Meter, reduced
+from .meter import METRICS, Meter, reduced
 from .pairs import choose_pairs
 from .reenactment import reenact
+from .reference import SIDE
 
 PAIRS = 12
 COLUMNS = 8  # most moments in the picture through time
@@ -26,7 +27,7 @@ class ProgressSamples:
     def __init__(self, held_out: list[Shard]):
         pairs = choose_pairs(held_out, per_clip=1)
         self.pairs = pairs[:: max(1, len(pairs) // PAIRS)][:PAIRS]
-        self._meter = Meter([pair.shard for pair in self.pairs])
+        self._meter = Meter()
 
     def __call__(self, trainer: Trainer, out: Path) -> dict[str, float]:
         """Write samples-STEP.png and through-time.png into a folder, and return the mean figures.
@@ -39,12 +40,12 @@ class ProgressSamples:
         for pair in self.pairs:
             square = reenact(pair, painter)
             warped, made, target = reduced(square.warped), reduced(square.image), pair.image(pair.target)
-            found.append(self._meter(made, target, pair.shard.points(pair.target, SIDE), square.mouth[::2, ::2]))
+            found.append(self._meter(square.image, pair.reference(square.mouth)))
             warp.append(np.abs(warped.astype(float) - target).mean())
             rows.append(np.concatenate([pair.image(pair.sources[0]), target, warped, made], 1))
         cv2.imwrite(str(out / f"samples-{trainer.step:07d}.png"), np.concatenate(rows)[..., ::-1])
         self._through_time(out, trainer.step)
-        figures = {f"held-out {METRICS[key][0]}": _mean([row[key] for row in found]) for key in METRICS}
+        figures = {f"held-out {METRICS[key].heading}": _mean([row[key] for row in found]) for key in METRICS}
         return {"held-out L1 warp": _mean(warp)} | {k: round(v, 4) for k, v in figures.items() if np.isfinite(v)}
 
     def _through_time(self, out: Path, step: int) -> None:

@@ -9,6 +9,7 @@ from support import assert_refused, run_tool
 
 from portrait_anim.evaluation import cross
 from portrait_anim.evaluation.motion import compare, f1, summary
+from portrait_anim.media.reading import probe
 from portrait_anim.training.shards import is_held_out, load_shards, make_shard, save_shard
 
 
@@ -27,12 +28,14 @@ def two_people(shards, tmp_path_factory):
 
 def test_the_tables_and_the_pictures(two_people, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(cross, "FRAMES", 10)
-    report = cross.evaluate_cross(two_people, tiny, tmp_path / "result", pairs=1)
+    report = cross.evaluate_cross(two_people, tiny, tmp_path / "result", tmp_path / "page", pairs=1)
     assert json.loads((tmp_path / "result" / "cross.json").read_text()) == report
     assert report["pairs"] == 1 and report["frames"] == 10
     assert report["means"]["jitter"] > 0 and report["means"]["lost"] < 30 and report["means"]["csim"] > 0.3
     assert cross.to_markdown(report).count("|") > 30
     assert cv2.imread(str(tmp_path / "result" / "cross.png")).shape == (256, 7 * 256, 3)
+    assert len(list((tmp_path / "page" / "pictures").iterdir())) == 7
+    assert probe(next((tmp_path / "page" / "videos").glob("*.mp4"))).width == 2 * 512
 
 
 def test_one_person_alone_is_refused(shards, tmp_path):
@@ -40,18 +43,18 @@ def test_one_person_alone_is_refused(shards, tmp_path):
     assert_refused(done, 3, "two held-out people", folder=tmp_path)
 
 
-def test_frames_are_rendered_at_the_size_of_the_measures(two_people):
+def test_frames_are_rendered_at_the_size_of_the_networks(two_people):
     shard = load_shards(two_people, held_out=True)[0]
     track = cross.as_track(cross.at_measures(shard)[:4])
     frames = list(cross.render(shard, track, None, every=2))
-    assert [frame.shape for frame in frames] == [(256, 256, 3)] * 2
+    assert [frame.shape for frame in frames] == [(512, 512, 3)] * 2
 
 
 def test_a_motion_compared_with_itself_agrees(two_people):
     landmarks = cross.at_measures(load_shards(two_people, held_out=True)[0]).astype(np.float64)
     found = summary([compare(landmarks, landmarks)])
     assert found["jitter"] == pytest.approx(1) and found["lost"] == 0 and found["gaze"] == 0
-    assert all(found[key] == pytest.approx(1) for key in ("mouth", "yaw", "pitch", "roll"))
+    assert all(found[key] == pytest.approx(1) for key in ("mouth", "eyes", "yaw", "pitch", "roll"))
     lost = landmarks.copy()
     lost[:3] = np.nan
     assert compare(landmarks, lost)["lost"] == pytest.approx(300 / len(landmarks))

@@ -1,6 +1,7 @@
 """Self-reenactment: which frames, the pictures, the tables."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import torch
 from support import assert_refused, run_tool
 
-from portrait_anim.evaluation.meter import METRICS, Meter, reduced
+from portrait_anim.errors import InputError
+from portrait_anim.evaluation.meter import METRICS, Meter
 from portrait_anim.evaluation.pairs import choose_pairs, choose_tuning_pairs
-from portrait_anim.evaluation.reenactment import evaluate, reenact, to_markdown
+from portrait_anim.evaluation.protocol import evaluate
+from portrait_anim.evaluation.reenactment import reenact
+from portrait_anim.evaluation.results import to_markdown
 from portrait_anim.painting.painter import Painter
 from portrait_anim.training.shards import load_shards, make_shard
 
@@ -24,20 +28,33 @@ def test_the_tables_and_the_pictures(shards, tiny, tmp_path):
     report = evaluate(shards, tiny, shots=(1, 3), out=tmp_path / "result")
     assert json.loads((tmp_path / "result" / "evaluation.json").read_text()) == report
     assert set(report["shots"]) == {"1", "3"}
-    rows = report["shots"]["1"]["rows"]
-    assert set(rows) == {"still photo", "mesh warp", "model"} and set(rows["model"]) == set(METRICS)
+    table = report["shots"]["1"]
+    rows = table["rows"]
+    assert set(rows) == {"still photo", "mesh warp", "model"} and set(rows["model"]) == {"fid", *METRICS}
     assert rows["mesh warp"]["l1"] < rows["still photo"]["l1"]
     assert rows["model"]["l1"] == pytest.approx(rows["mesh warp"]["l1"], abs=0.05)  # untrained it is the warp
-    assert all(np.isfinite(rows["model"][k]) for k in ("l1", "ssim", "csim", "akd", "mouth_perceptual"))
-    table = to_markdown(report)
-    assert (tmp_path / "result" / "evaluation.md").read_text() == table and "| mesh warp |" in table
+    measured = ("fid", "l1", "ssim", "csim", "akd", "perceptual", "mouth_perceptual", "outline_l1", "rim", "sharp_face")
+    assert all(np.isfinite(rows["model"][key]) for key in measured)
+    assert set(table["flicker"]["model"]) == {"face", "edge", "mouth"} and table["clips"] == 1
+    assert [set(one["rows"]) for one in table["each"]] == [set(rows)] * table["pairs"]
+    assert table["repeated"] == {name: {} for name in rows}  # the same weights, the same figures
+    text = to_markdown(report)
+    assert (tmp_path / "result" / "evaluation.md").read_text() == text and "| mesh warp |" in text
+    assert "EfficientNet" in text and "the same figures to the last digit" in text
     sheet = cv2.imread(str(tmp_path / "result" / "contact-sheet.png"))
     assert sheet.shape[1] == 2 * 4 * 256  # two columns of source, target, warp and model
 
 
+def test_shots_for_which_the_clips_are_too_short_are_left_out(shards, tiny):
+    report = evaluate(shards, tiny, shots=(1, 32), quick=True)
+    assert set(report["shots"]) == {"1"} and report["quick"]
+    with pytest.raises(InputError, match="no held-out clip is long enough for 32 photos"):
+        evaluate(shards, tiny, shots=(32,))
+
+
 def test_figures_do_not_depend_on_the_size_of_the_shards(held_out):
     """A small clip is enlarged for the networks, and measured at 256 px like all others."""
-    shard, meter = held_out[0], Meter(held_out)
+    shard, meter = held_out[0], Meter()
     found = []
     for size in (256, 512):
         frames = np.stack([shard.image(t, size) for t in range(len(shard))])
@@ -45,8 +62,7 @@ def test_figures_do_not_depend_on_the_size_of_the_shards(held_out):
         pair = choose_pairs([make_shard({"group": shard.group}, frames, shard.decode()[1], landmarks)])[0]
         square = reenact(pair, None)
         assert square.image.shape == (512, 512, 3)
-        target, points = pair.image(pair.target), pair.shard.points(pair.target, 256)
-        found.append(meter(reduced(square.image), target, points, square.mouth[::2, ::2]))
+        found.append(meter(square.image, pair.reference(square.mouth)))
     assert found[0]["l1"] == pytest.approx(found[1]["l1"], rel=0.1)
     assert found[0]["akd"] == pytest.approx(found[1]["akd"], abs=0.2)
 
@@ -59,11 +75,23 @@ def test_pairs_are_the_same_for_everybody(held_out):
     assert len(tuning) == 4 and all(min(abs(p.target - s) for s in p.sources) > 1 for p in tuning)
 
 
+def test_pairs_depend_on_the_clip_alone(held_out):
+    """The same clip gives the same pairs whatever else is in the folder, and a limit takes everybody in turn."""
+    shard = held_out[0]
+    people = [replace(shard, header={**shard.header, "group": name, "video": f"{name}.mp4"}) for name in "abc"]
+    every = choose_pairs(people)
+    assert [(p.sources, p.target) for p in every if p.shard is people[1]] == [
+        (p.sources, p.target) for p in choose_pairs(people[1:2])
+    ]
+    assert [pair.shard.group for pair in choose_pairs(people, limit=4)] == ["a", "a", "b", "c"]
+
+
 def test_a_picture_measured_against_itself_has_no_error(held_out):
-    meter, pair = Meter(held_out), choose_pairs(held_out)[0]
-    target, points = pair.image(pair.target), pair.shard.points(pair.target, 256)
-    found = meter(target, target, points, np.ones((256, 256), bool))
-    assert found["l1"] == found["mouth_perceptual"] == 0 and found["csim"] == pytest.approx(1, abs=1e-4)
+    meter, pair = Meter(), choose_pairs(held_out)[0]
+    reference = pair.reference(np.ones((512, 512), bool))
+    found = meter(reference.image, reference)
+    assert found["l1"] == found["mouth_perceptual"] == found["perceptual"] == 0
+    assert found["csim"] == pytest.approx(1, abs=1e-4)
     assert found["ssim"] == pytest.approx(1) and found["akd"] < 2
 
 
@@ -92,4 +120,4 @@ def test_the_command_measures_fine_tuned_persons(shards, tiny, tmp_path):
 
 def test_clips_too_short_for_so_many_photos_are_refused(shards, tmp_path):
     done = run_tool("evaluate", shards, "--shots", 16, "--finetune", 10, "--out", "result", cwd=tmp_path)
-    assert_refused(done, 3, "too short", "longer clips", folder=tmp_path)
+    assert_refused(done, 3, "long enough", "longer clips", folder=tmp_path)
