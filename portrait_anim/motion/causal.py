@@ -80,6 +80,11 @@ class CausalRetargeter:
         self._filters.reset()
         self._begin_fade()
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether there is a reference, so that the next frame is told as changes from it."""
+        return self._reference is not None
+
     def change(self, options: MotionOptions) -> None:
         """Go on with other options. Raises UsageError for impossible ones."""
         options.check()
