@@ -112,8 +112,9 @@ class Connection:
         finally:
             for task in work:
                 task.cancel()
+            closing = loop.run_in_executor(None, self._close, session)  # even if this is cancelled, too
             await asyncio.gather(*work, return_exceptions=True)
-            await asyncio.shield(loop.run_in_executor(None, self._close, session))
+            await asyncio.shield(closing)
 
     async def end(self, sentence: str) -> None:
         """Tell the page why it is over, and close."""

@@ -21,7 +21,6 @@ function become(state) {  // "idle", "asking" or "live"
 
 function hint(text) {
   if ($("hint").textContent !== text) $("hint").textContent = text;
-  $("hint").hidden = !text;
 }
 
 function complain(text) {
@@ -33,7 +32,7 @@ const median = values => values.slice().sort((a, b) => a - b)[values.length >> 1
 
 function showStatus(now) {
   if (!now.given) return;
-  const delay = delays.length ? ` · ${Math.round(median(delays))} ms behind you` : "";
+  const delay = delays.length ? ` · ${Math.round(median(delays))} ms delay` : "";
   $("facts").textContent = `${now.size[0]} × ${now.size[1]} px · ${Math.round(now.rate)} pictures/s${delay}`;
   if (!now.has_face) hint("No face is seen; the portrait waits for you.");
   else if (!now.holds && now.capacity) hint(`This machine makes ${Math.round(now.capacity)} pictures a second; ${Math.round(now.wanted)} were wanted.`);
@@ -53,15 +52,19 @@ function listRecordings(recordings) {
   }));
 }
 
+function draw(image) {  // in the place that the page keeps for it, whatever size it has
+  const canvas = $("portrait");
+  if (canvas.width !== image.width || canvas.height !== image.height) { canvas.width = image.width; canvas.height = image.height; }
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  image.close();
+}
+
 async function showPicture(data) {  // the newest; while one is decoded, those that come between are left out
   if (decoding) { waiting = data; return; }
   decoding = true;
   try {
     const image = await createImageBitmap(new Blob([new Uint8Array(data, 8)], {type: "image/jpeg"}));
-    const canvas = $("portrait");
-    if (canvas.width !== image.width || canvas.height !== image.height) { canvas.width = image.width; canvas.height = image.height; }
-    canvas.getContext("2d").drawImage(image, 0, 0);
-    image.close();
+    draw(image);
     const taken = new DataView(data).getFloat64(0, true);
     if (camera && taken > camera.began) {
       delays.push(performance.now() - taken);
@@ -77,10 +80,8 @@ async function showStill() {  // the portrait before anything moves
   const response = await fetch("portrait.jpg").catch(() => null);
   if (!response || !response.ok) return complain("The server does not answer; is the command still running?");
   const image = await createImageBitmap(await response.blob());
-  if (socket) return;
-  $("portrait").width = image.width;
-  $("portrait").height = image.height;
-  $("portrait").getContext("2d").drawImage(image, 0, 0);
+  $("frame").style.setProperty("--ratio", image.width / image.height);
+  if (!socket) draw(image);
 }
 
 // ---------------------------------------------------------------- camera and socket
@@ -221,7 +222,7 @@ async function startRecording() {
   complain("");
   const own = recording = {began: 0, microphone: null, recorder: null, timer: 0};
   document.body.classList.add("recording");
-  $("record-text").textContent = "Stop recording";
+  $("record-text").textContent = "Finish the recording";
   $("sound").disabled = true;
   if ($("sound").checked) {
     try {

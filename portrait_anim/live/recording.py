@@ -1,5 +1,6 @@
 """Record what the portrait does, with the sound of the microphone in step, into a video that is marked as all are."""
 
+import contextlib
 import queue
 import tempfile
 import threading
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 
 from ..errors import PortraitAnimError
+from ..media.reading import probe
 from ..media.writing import VideoWriter
 from ..provenance.marks import Marking
 
@@ -75,7 +77,8 @@ class Recording:
             except queue.Full:  # or the encoder has failed, and nobody takes them
                 continue
         self._thread.join()
-        self._sound.close()
+        with contextlib.suppress(FileNotFoundError):  # the folder has gone, which the writer has noticed
+            self._sound.close()
         if self._error is not None:
             raise self._error
         assert self._result is not None
@@ -88,6 +91,8 @@ class Recording:
                 self._write_pictures(writer)
                 writer.audio_from = self._sound.name if self._sound_bytes else None  # known only now
             warnings = [*writer.warnings, *marking.warnings]
+            if self._sound_bytes and not writer.warnings and not probe(self._path).has_audio:
+                warnings.append("The sound of the microphone could not be used; the recording has none.")
             if self._left_out:
                 warnings.append(f"{self._left_out} pictures were left out: the video could not be written faster.")
             self._result = Recorded(self._path, float(writer.count / FPS), warnings)

@@ -34,6 +34,7 @@ class Pace:
         self._threads = threads
         self._made: deque[tuple[float, float]] = deque()
         self._changed = -np.inf  # when the size was chosen
+        self._has_grown = False  # whether that was a larger one than before
         self._patience = PATIENCE
 
     @property
@@ -64,13 +65,14 @@ class Pace:
         if capacity is None or self._made[-1][0] - self._made[0][0] < WINDOW_SECONDS / 2:
             return
         if capacity < self.rate and self.index < len(self.sizes) - 1:
-            if seconds - self._changed < self._patience:  # the larger size was tried in vain
+            if self._has_grown and seconds - self._changed < self._patience:  # it was tried in vain
                 self._patience *= 2
             self._choose(min(self.index + (2 if capacity < 0.7 * self.rate else 1), len(self.sizes) - 1), seconds)
         elif capacity > SPARE * self.rate and self.index > 0 and seconds - self._changed > self._patience:
             self._choose(self.index - 1, seconds)
 
     def _choose(self, index: int, seconds: float) -> None:
+        self._has_grown = index < self.index
         self.index, self._changed = index, seconds
         self._made.clear()
 
