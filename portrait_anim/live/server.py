@@ -25,6 +25,7 @@ from .session import RATE, jpeg
 from .sizes import Pace, RenderersBySize
 
 FILES = {"live.css": "text/css", "live.js": "text/javascript"}
+GRACE_SECONDS = 2.0  # that a page waits for another one that is just going, as when it is reloaded
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
     "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -103,13 +104,17 @@ def make_app(
             return
         await socket.accept()
         connection = Connection(socket, recordings)
-        if busy.locked():
+        try:
+            await asyncio.wait_for(busy.acquire(), GRACE_SECONDS)
+        except asyncio.TimeoutError:  # before Python 3.11 another one than TimeoutError
             await connection.end("The camera moves the portrait in another tab or window already; stop it there first.")
             return
-        async with busy:
+        try:
             session = connection.session(renderers, options, rate, threads, pace[0] if pace else None, label)
             pace[:] = [session.pace]
             await connection.run(session)
+        finally:
+            busy.release()
 
     return app
 

@@ -28,7 +28,8 @@ def client(renderers, tmp_path):
     folder = tmp_path / "recordings"
     folder.mkdir()
     app = make_app(renderers, TOKEN, lambda: Marking([ASTRONAUT], "camera"), folder, name="../astro naut")
-    return TestClient(app, base_url=ADDRESS)
+    with TestClient(app, base_url=ADDRESS) as made:  # one event loop for all connections
+        yield made
 
 
 class Page:
