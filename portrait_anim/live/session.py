@@ -1,7 +1,8 @@
 """The engine: pictures of a camera go in, pictures of the moving portrait come out, and what is late is dropped.
 
-One thread looks for the face and moves it to the portrait, one or more render. Between them there is room for a single
-item, the newest, so nothing queues and nothing grows: what cannot be done in time is left out.
+There is room for a single picture of the camera, the newest, so nothing queues and nothing grows. A thread that has
+finished a picture takes the next one, looks for the face, moves the portrait's, and renders it: each picture is made by
+one thread from start to end, one thread per core. No face is looked for in pictures that nobody has time to render.
 """
 
 import threading
@@ -25,7 +26,7 @@ from ..system.threads import cores, single_threaded_libraries
 from .following import FaceFollower
 from .sizes import WINDOW_SECONDS, Pace, RenderersBySize, SizedPortrait
 
-MAX_THREADS = 4  # that render; more would only wait for the next picture of the camera
+MAX_THREADS = 4  # that make pictures; more would only wait for the next picture of the camera
 RATE, FAST_RATE = 15.0, 24.0  # pictures/s to hold, the second where there is bf16 or a GPU
 
 
@@ -93,7 +94,7 @@ class Latest:
 
 @dataclass(frozen=True)
 class _Target:
-    """What is to be rendered: the landmarks, in a box, for the camera's picture with this number."""
+    """What is to be rendered: the landmarks in the crop, and the box of it to be painted, in this order."""
 
     number: int
     taken: float
@@ -105,9 +106,9 @@ class LiveSession:
     """One person before one camera, and the portrait that follows them. Use it as a context manager.
 
     renderers: of the portrait. options: how motion is transferred, relative only. rate: pictures/s to hold. threads:
-    that render, None for one per core. pace: of an earlier session of the same portrait, which knows what size suits
-    this machine. label: whether to write a small "AI" into the pictures. encode: makes bytes of a finished picture,
-    such as a JPEG file. watch: called with every finished picture in its order, by the threads that render.
+    that make pictures, None for one per core. pace: of an earlier session of the same portrait, which knows what size
+    suits this machine. label: whether to write a small "AI" into the pictures. encode: makes bytes of a finished
+    picture, such as a JPEG file. watch: called with every finished picture in its order, by the threads that make them.
 
     What goes wrong in its threads is raised by `take`.
     """
@@ -127,10 +128,10 @@ class LiveSession:
         self._threads = min(threads or cores(), MAX_THREADS)
         self.pace = pace or Pace(renderers.sizes, rate, self._threads)
         self._motion = CausalRetargeter(renderers.canvas, options)
-        self._motion_lock = threading.Lock()
+        self._frames_lock, self._motion_lock = threading.Lock(), threading.Lock()
         self._follower: FaceFollower | None = None
         self._box = renderers.grown(None, self._motion)
-        self._frames, self._targets, self._pictures = Latest(), Latest(), Latest()
+        self._frames, self._pictures = Latest(), Latest()
         self._lock = threading.Lock()  # of what follows
         self._rendering: tuple[SizedPortrait, Box, Renderer] | None = None
         self._number = self._shown_number = 0
@@ -145,16 +146,15 @@ class LiveSession:
     def __enter__(self) -> "LiveSession":
         self._begun.enter_context(single_threaded_libraries())
         self._follower = FaceFollower()
-        work = [self._follow, *[self._render] * self._threads]
-        self._workers = [threading.Thread(target=self._guarded, args=(do,), daemon=True) for do in work]
+        self._show(self._next_target(0.0), time.perf_counter())  # the portrait as it is, before anybody is seen
+        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self._threads)]
         for worker in self._workers:
             worker.start()
-        self._aim(time.monotonic())  # the portrait as it is, before anybody is seen
         return self
 
     def __exit__(self, *error) -> None:
-        for room in (self._frames, self._targets, self._pictures):
-            room.close()
+        self._frames.close()
+        self._pictures.close()
         for worker in self._workers:
             worker.join()
         if self._follower is not None:
@@ -209,58 +209,62 @@ class LiveSession:
 
     # ---------------------------------------------------------------- what the threads do
 
-    def _guarded(self, do: Callable[[], None]) -> None:
+    def _work(self) -> None:
+        """Make one picture after the other, always of the newest of the camera."""
         try:
-            do()
+            while True:
+                with self._frames_lock:  # one after the other, in the order of their times
+                    item = self._frames.take()
+                    if item is None:
+                        return
+                    begin = time.perf_counter()
+                    target = self._follow(*item)
+                if target is not None:
+                    self._show(target, begin)
         except BaseException as error:
             self._error = self._error or error
             self._pictures.put(None)  # wakes whoever waits for a picture
 
-    def _follow(self) -> None:
-        """Look for the face in one picture of the camera after the other, and aim where the portrait's is to be."""
+    def _follow(self, frame: np.ndarray | Callable[[], np.ndarray], taken: float) -> _Target | None:
+        """Look for the face in a picture of the camera, and return where the portrait's is to be, None without one."""
         assert self._follower is not None
-        while (item := self._frames.take()) is not None:
-            frame, taken = item
-            image = fit_size(frame() if callable(frame) else frame, TRACK_SIZE)
-            with self._motion_lock:
-                face = self._follower.see(image, taken)
-                self._has_face = face is not None
-                if face is None:
-                    continue  # the portrait stays as it is
-                if self._follower.is_new and self._motion.is_calibrated:
-                    self._motion.calibrate()  # of somebody else this face says nothing
-                self._motion.see(face.landmarks / max(image.shape[:2]), taken)
-            self._aim(taken)
+        image = fit_size(frame() if callable(frame) else frame, TRACK_SIZE)
+        with self._motion_lock:
+            face = self._follower.see(image, taken)
+            self._has_face = face is not None
+            if face is None:
+                return None  # the portrait stays as it is
+            if self._follower.is_new and self._motion.is_calibrated:
+                self._motion.calibrate()  # of somebody else this face says nothing
+            self._motion.see(face.landmarks / max(image.shape[:2]), taken)
+            return self._next_target(taken)
 
-    def _aim(self, taken: float) -> None:
+    def _next_target(self, taken: float) -> _Target:
         self._box = self._renderers.grown(self._box, self._motion)
         self._number += 1
-        self._targets.put(_Target(self._number, taken, self._motion.target, self._box))
+        return _Target(self._number, taken, self._motion.target, self._box)
 
-    def _render(self) -> None:
-        """Render one target after the other, always the newest."""
-        while (item := self._targets.take()) is not None:
-            target: _Target = item[0]
-            begin = time.perf_counter()
-            sized, renderer = self._renderer(target.box)
-            image = renderer.frame(target.landmarks)
-            if self._label:
-                image = next(labelled([image]))
-            picture = Picture(image, self._encode(image) if self._encode else None, target.taken)
-            busy = time.perf_counter() - begin
-            with self._lock:
-                now = time.monotonic()
-                self.pace.note(now, sized.size, busy)
-                if target.number < self._shown_number:
-                    continue  # another thread was quicker with a newer one
-                self._shown_number, self._shown = target.number, self._shown + 1
-                self._size = (image.shape[1], image.shape[0])
-                self._times.append(now)
-                while self._times[0] < now - WINDOW_SECONDS:
-                    self._times.popleft()
-                if self._watch:
-                    self._watch(picture)
-                self._pictures.put(picture)
+    def _show(self, target: _Target, begin: float) -> None:
+        """Render a target, and let it be seen unless a newer one was. begin: when the work for it began."""
+        sized, renderer = self._renderer(target.box)
+        image = renderer.frame(target.landmarks)
+        if self._label:
+            image = next(labelled([image]))
+        picture = Picture(image, self._encode(image) if self._encode else None, target.taken)
+        busy = time.perf_counter() - begin
+        with self._lock:
+            now = time.monotonic()
+            self.pace.note(now, sized.size, busy)
+            if target.number < self._shown_number:
+                return  # another thread was quicker with a newer one
+            self._shown_number, self._shown = target.number, self._shown + 1
+            self._size = (image.shape[1], image.shape[0])
+            self._times.append(now)
+            while self._times[0] < now - WINDOW_SECONDS:
+                self._times.popleft()
+            if self._watch:
+                self._watch(picture)
+            self._pictures.put(picture)
 
     def _renderer(self, box: Box) -> tuple[SizedPortrait, Renderer]:
         """Return the renderer for a box in the size that the pace asks for, or in the nearest that is ready."""

@@ -40,7 +40,10 @@ def no_new_threads():
     assert not [thread for thread in left if "ThreadPoolExecutor" not in thread.name and "asyncio" not in thread.name]
 
 
+ANY_RATE = 0.1  # pictures/s: every machine holds it, so the size stays
+
+
 @pytest.fixture
 def session(renderers, no_new_threads):
-    with LiveSession(renderers, label=False) as begun:
+    with LiveSession(renderers, rate=ANY_RATE, label=False) as begun:
         yield begun

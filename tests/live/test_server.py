@@ -27,7 +27,7 @@ OWN = {"Origin": ADDRESS, "Host": "127.0.0.1:8421"}
 def client(renderers, tmp_path):
     folder = tmp_path / "recordings"
     folder.mkdir()
-    app = make_app(renderers, TOKEN, lambda: Marking([ASTRONAUT], "camera"), folder, name="../astro naut")
+    app = make_app(renderers, TOKEN, lambda: Marking([ASTRONAUT], "camera"), folder, name="../astro naut", rate=0.1)
     with TestClient(app, base_url=ADDRESS) as made:  # one event loop for all connections
         yield made
 
