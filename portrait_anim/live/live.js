@@ -4,6 +4,7 @@ const $ = id => document.getElementById(id);
 const FRAME = 1, SOUND = 2, LONGER_SIDE = 640, MOST_WAITING = 150_000;  // px; bytes not sent yet before pictures are left out
 let socket = null, camera = null, encoding = false, decoding = false, waiting = null;
 let recording = null;  // {began, microphone, recorder}
+let written = () => {};  // called when the recording is a file
 let delays = [];  // ms from the camera to the screen, of the last pictures
 const small = document.createElement("canvas");
 
@@ -121,8 +122,8 @@ async function start() {
     const news = JSON.parse(event.data);
     if (news.say === "ready") ready(news);
     else if (news.say === "status") showStatus(news);
-    else if (news.say === "recorded") listRecordings(news.recordings);
-    else if (news.say === "failed") complain(news.text);
+    else if (news.say === "recorded") { listRecordings(news.recordings); written(); }
+    else if (news.say === "failed") { complain(news.text); written(); }
     else if (news.say === "error") { told = true; stop(news.text); }
   };
   own.onclose = () => { if (own === socket && !told) stop("The server does not answer any more; is the command still running?"); };
@@ -211,7 +212,14 @@ function change() {
 }
 for (const control of [...boxes, $("mirror"), $("strength")]) control.addEventListener("input", change);
 $("start").addEventListener("click", start);
-$("stop").addEventListener("click", () => stop());
+$("stop").addEventListener("click", async () => {
+  if (recording) {
+    const done = new Promise(resolve => { written = resolve; setTimeout(resolve, 15_000); });
+    await stopRecording();
+    await done;
+  }
+  stop();
+});
 $("calibrate").addEventListener("click", () => order("calibrate"));
 $("record").addEventListener("click", () => recording ? stopRecording() : startRecording());
 addEventListener("pagehide", () => stop());

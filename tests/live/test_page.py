@@ -149,8 +149,12 @@ def test_the_camera_moves_the_portrait_and_is_recorded(live, tmp_path):
     assert np.abs(samples.astype(int)).max() > 500  # Chromium's microphone beeps
     assert verify_file(saved, None).verdict == "intact" and c2pa_reads(saved)
 
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("switch", name="with my voice").uncheck()
+    page.get_by_role("button", name="Record").click()
+    live.lives()
+    page.get_by_role("button", name="Stop").click()  # amid a recording, which is finished first
     page.get_by_role("button", name="Start the camera").wait_for()
+    assert page.get_by_role("link", name="astronaut--live-").count() == 2
     assert page.get_by_role("alert").is_hidden()
 
 
