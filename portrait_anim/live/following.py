@@ -24,6 +24,7 @@ class FaceFollower:
         self._tracker = MediaPipeTracker(video=True, max_faces=MAX_FACES)
         self._place: Face | None = None  # as it was found last
         self._seen = 0.0  # when that was, s
+        self._is_asked = False  # whether the next face is the one that is meant, whoever it is
         self._company = -np.inf  # when a second face was in the picture last, s
         self.n_faces, self.is_new = 0, False
 
@@ -39,16 +40,16 @@ class FaceFollower:
         if here is None and found:
             alone = len(found) == 1 and self._company < self._seen - RELEASE_SECONDS
             if self._place is None or seconds - self._seen > (HOLD_SECONDS if alone else RELEASE_SECONDS):
-                here, self.is_new = found[0], self._place is None or not alone
+                here, self.is_new = found[0], not self._is_asked and (self._place is None or not alone)
         if len(found) > 1:
             self._company = seconds
         if here is not None:
-            self._place, self._seen = here, seconds
+            self._place, self._seen, self._is_asked = here, seconds, False
         return here
 
     def release(self) -> None:
-        """Follow whoever is the largest in the next picture."""
-        self._place = None
+        """Follow whoever is the largest in the next picture; this is no new person, for they have asked for it."""
+        self._place, self._is_asked = None, True
 
     def close(self) -> None:
         """Free the tracker."""

@@ -234,8 +234,8 @@ class LiveSession:
             self._has_face = face is not None
             if face is None:
                 return None  # the portrait stays as it is
-            if self._follower.is_new and self._motion.is_calibrated:
-                self._motion.calibrate()  # of somebody else this face says nothing
+            if self._follower.is_new:
+                self._motion.meet()
             self._motion.see(face.landmarks / max(image.shape[:2]), taken)
             return self._next_target(taken)
 

@@ -7,6 +7,7 @@ neither, so the reference is learned from the first second and then follows soft
 import numpy as np
 
 from ..geometry.anatomy import lid_gaps, lip_gap
+from ..geometry.expressions import at_rest
 from ..geometry.mesh import MEAN_FACE, mirrored_landmarks, openness
 from ..geometry.pose import Pose, canonical, estimate_poses, euler_angles
 from ..geometry.smoothing import FADE_SECONDS, CausalOneEuro, smoothstep
@@ -39,6 +40,7 @@ class CausalRetargeter:
         self._head = HeadTransfer(self._own_pose, options)
         self._filters = _Filters()
         self._reference: _Reference | None = None
+        self._is_relaxed = False  # whether the driver is, while the reference is learned, because they were asked to
         self._pose = self._own_pose
         self._last: float | None = None  # the time of the last frame with a face, s
         self._offset = np.zeros_like(portrait, np.float64)  # what fades
@@ -63,7 +65,9 @@ class CausalRetargeter:
         pose = estimate_poses(landmarks[None], MEAN_FACE)
         shape = canonical(landmarks[None], pose)[0].astype(np.float64)
         if self._reference is None:
-            self._reference = _Reference(pose, shape)
+            self._reference = _Reference(pose, shape if self._is_relaxed else _rest(shape))
+        elif self._reference.is_learning and not self._is_relaxed:
+            self._reference.follow(pose, _rest(shape), min(step, _MAX_STEP))
         else:
             self._reference.follow(pose, shape, min(step, _MAX_STEP))
         made = self._transferred(pose, shape, min(step, _MAX_STEP))
@@ -75,15 +79,22 @@ class CausalRetargeter:
         return self.target
 
     def calibrate(self) -> None:
-        """Learn the reference anew: the next second shows the driver looking straight ahead, relaxed."""
+        """Learn the reference anew: the next second shows the driver looking straight ahead, relaxed.
+
+        Without having been called, the rest is estimated from whatever the driver does in the first second.
+        """
+        self._is_relaxed = True
+        self._begin_anew()
+
+    def meet(self) -> None:
+        """Learn the reference anew from another driver, who has not been asked to be relaxed."""
+        self._is_relaxed = False
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._reference = None
         self._filters.reset()
         self._begin_fade()
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Whether there is a reference, so that the next frame is told as changes from it."""
-        return self._reference is not None
 
     def change(self, options: MotionOptions) -> None:
         """Go on with other options. Raises UsageError for impossible ones."""
@@ -147,10 +158,15 @@ class _Reference:
         self.centre, self.scale = head_centre(pose)[0], float(pose.scale[0])
         self._age = 1 / 30  # s that the first frame counts for
 
+    @property
+    def is_learning(self) -> bool:
+        """Whether it is still the mean of what was seen."""
+        return self._age < LEARN_SECONDS
+
     def follow(self, pose: Pose, shape: np.ndarray, step: float) -> None:
         """Move towards the driver as it is now. step: seconds since it was seen last."""
         self._age += step
-        learning = self._age < LEARN_SECONDS
+        learning = self.is_learning
         share = lambda constant: step / (self._age if learning else constant)
         turn = (euler_angles(pose.rotation)[0] - self.angles + np.pi) % (2 * np.pi) - np.pi
         change = np.abs(openness(shape) - openness(self.shape)).max()
@@ -166,3 +182,9 @@ class _Reference:
         """Become the reference of the driver's mirror image, in pictures that are mirrored about x = 0."""
         self.shape = mirrored_landmarks(self.shape, 0.0)
         self.angles, self.centre = self.angles * [-1, 1, -1], self.centre * [-1, 1, 1]
+
+
+def _rest(shape: np.ndarray) -> np.ndarray:
+    """Return a canonical shape (478, 3) without its expression, as far as one picture tells what that is."""
+    rest = at_rest(shape)[None]
+    return canonical(rest, estimate_poses(rest, MEAN_FACE))[0].astype(np.float64)

@@ -55,7 +55,7 @@ def test_who_was_alone_is_found_elsewhere_soon(follower):
 def test_calibrating_takes_whoever_is_the_largest(follower):
     sees(follower, 0.0, face(100), face(300, 90))
     follower.release()
-    assert sees(follower, 0.1, face(300, 130), face(100)) == 300
+    assert sees(follower, 0.1, face(300, 130), face(100)) == 300 and not follower.is_new
 
 
 def test_faces_of_real_pictures(follower, faces):

@@ -60,8 +60,23 @@ def test_smoothing_takes_the_jitter(made, driver):
 
 def test_at_rest_the_portrait_is_itself():
     motion = CausalRetargeter(PORTRAIT)
-    assert not motion.is_calibrated and moved(motion.target, PORTRAIT) == 0
-    assert moved(hold(motion, face(), 0, 2), PORTRAIT) < 0.1 and motion.is_calibrated
+    assert moved(motion.target, PORTRAIT) == 0
+    assert moved(hold(motion, face(), 0, 2), PORTRAIT) < 1.5  # px; the rest is estimated
+    motion.calibrate()
+    assert moved(hold(motion, face(), 2, 2), PORTRAIT) < 0.1  # and now it is known
+
+
+def test_who_begins_with_an_open_mouth_can_open_and_close_the_portraits(driver):
+    mouth = openness(driver.landmarks)[:, 0]
+    wide, closed = int(mouth.argmax()), int(mouth.argmin())
+    motion = CausalRetargeter(PORTRAIT)
+    opened = openness(hold(motion, driver.landmarks[wide], 0, 3))[0]
+    shut = openness(hold(motion, driver.landmarks[closed], 3, 1))[0]
+    assert opened > openness(PORTRAIT)[0] + 0.05 and shut < openness(PORTRAIT)[0] + 0.02
+    motion.meet()  # somebody else
+    assert openness(hold(motion, driver.landmarks[wide], 4, 3))[0] > openness(PORTRAIT)[0] + 0.05
+    motion.calibrate()  # but who calibrates with an open mouth means it
+    assert openness(hold(motion, driver.landmarks[wide], 7, 3))[0] == pytest.approx(openness(PORTRAIT)[0], abs=0.01)
 
 
 def test_a_lost_face_holds_and_returns_without_a_jump(driver):
