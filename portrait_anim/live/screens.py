@@ -36,16 +36,16 @@ class Window:
     def __init__(self, title: str):
         _check_windows()
         self._title = title
-        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-        self._is_sized = False
+        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        self._size: tuple[int, int] | None = None  # of the first picture, which the others keep
 
     def show(self, image: np.ndarray | None) -> str:
         """Show a picture, as every Screen does. The window's close button counts as the key q."""
         if image is not None:
-            if not self._is_sized:
-                cv2.resizeWindow(self._title, image.shape[1], image.shape[0])
-                self._is_sized = True
-            cv2.imshow(self._title, image[..., ::-1])
+            if self._size is None:
+                self._size = (image.shape[1], image.shape[0])
+                cv2.resizeWindow(self._title, *self._size)
+            cv2.imshow(self._title, _in_size(image, self._size)[..., ::-1])
         pressed = cv2.waitKey(1) & 0xFF
         if cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1 or pressed == 27:  # Esc
             return "q"
@@ -95,14 +95,18 @@ class VirtualCamera:
     def show(self, image: np.ndarray | None) -> str:
         """Show a picture, as every Screen does. There are no keys."""
         if image is not None:
-            fits = image.shape[1::-1] == self._size
-            self._last = image if fits else cv2.resize(image, self._size, interpolation=cv2.INTER_LINEAR)
+            self._last = _in_size(image, self._size)
         self._device.send(self._last)
         return ""
 
     def close(self) -> None:
         """Give the device back."""
         self._device.close()
+
+
+def _in_size(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a picture in another size, (width, height) px, than the one that was chosen to hold the rate."""
+    return image if image.shape[1::-1] == size else cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
 
 def _driver_advice() -> str:

@@ -125,7 +125,7 @@ def test_the_window_shows_colours_and_says_which_key(monkeypatch):
     for name, done in {
         "namedWindow": lambda *given: None,
         "resizeWindow": lambda title, width, height: shown.append((width, height)),
-        "imshow": lambda title, image: shown.append(image[0, 0].tolist()),
+        "imshow": lambda title, image: shown.append((image.shape, image[0, 0].tolist())),
         "waitKey": lambda wait: keys.pop(0),
         "getWindowProperty": lambda *given: visible.pop(0),
         "destroyAllWindows": lambda: shown.append("closed"),
@@ -133,9 +133,11 @@ def test_the_window_shows_colours_and_says_which_key(monkeypatch):
         monkeypatch.setattr(cv2, name, done)
     window = Window("x")
     image = np.full((48, 64, 3), (1, 2, 3), np.uint8)
-    assert [window.show(image), window.show(None), window.show(image), window.show(None)] == ["c", "", "q", "q"]
+    small = np.full((24, 32, 3), (1, 2, 3), np.uint8)
+    assert [window.show(image), window.show(None), window.show(small), window.show(None)] == ["c", "", "q", "q"]
     window.close()
-    assert shown == [(64, 48), [3, 2, 1], [3, 2, 1], "closed"]
+    picture = ((48, 64, 3), [3, 2, 1])
+    assert shown == [(64, 48), picture, picture, "closed"]
 
 
 @linux
