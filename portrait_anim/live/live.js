@@ -4,6 +4,7 @@ const $ = id => document.getElementById(id);
 const FRAME = 1, SOUND = 2, LONGER_SIDE = 640, MOST_WAITING = 150_000;  // px; bytes not sent yet before pictures are left out
 let socket = null, camera = null, encoding = false, decoding = false, waiting = null;
 let recording = null;  // {began, microphone, recorder}
+let calibrating = 0;  // until when the page says so
 let written = () => {};  // called when the recording is a file
 let delays = [];  // ms from the camera to the screen, of the last pictures
 const small = document.createElement("canvas");
@@ -35,6 +36,7 @@ function showStatus(now) {
   if (!now.given) return;
   const delay = delays.length ? ` · ${Math.round(median(delays))} ms delay` : "";
   $("facts").textContent = `${now.size[0]} × ${now.size[1]} px · ${Math.round(now.rate)} pictures/s${delay}`;
+  if (performance.now() < calibrating) return;
   if (!now.has_face) hint("No face is seen; the portrait waits for you.");
   else if (!now.holds && now.capacity) hint(`This machine makes ${Math.round(now.capacity)} pictures a second; ${Math.round(now.wanted)} were wanted.`);
   else hint("");
@@ -220,7 +222,11 @@ $("stop").addEventListener("click", async () => {
   }
   stop();
 });
-$("calibrate").addEventListener("click", () => order("calibrate"));
+$("calibrate").addEventListener("click", () => {
+  order("calibrate");
+  calibrating = performance.now() + 1500;
+  hint("Look straight at the camera for a second.");
+});
 $("record").addEventListener("click", () => recording ? stopRecording() : startRecording());
 addEventListener("pagehide", () => stop());
 

@@ -123,6 +123,7 @@ def test_the_camera_moves_the_portrait_and_is_recorded(live, tmp_path):
     page.get_by_text("400 × 400 px").or_(page.get_by_text("384 × 384 px")).wait_for()  # it says its size
 
     page.get_by_role("button", name="Calibrate").click()
+    page.get_by_role("status").get_by_text("Look straight at the camera").wait_for()
     mirrored = lambda: "mirrored" in (page.get_attribute("body", "class") or "")
     assert mirrored()
     page.get_by_role("switch", name="Move like my mirror image").uncheck()
