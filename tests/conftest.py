@@ -14,6 +14,7 @@ import pytest
 import torch  # what tests put in its place must be in this process: see Reader.best_way
 from filelock import FileLock
 from reference import BOX
+from skips import pytest_addoption, pytest_configure, pytest_report_header  # noqa: F401  hooks
 from support import CLIP, MONA_LISA, PREFORKS, clip_frames, portrait_of, run_animate_alone, run_tool, track, write_video
 
 from portrait_anim.landmarks.following import MotionTrack

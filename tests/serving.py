@@ -15,7 +15,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def in_chromium(test):
     """Mark a test that drives a Chromium."""
     for skip in (
-        pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+        pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
         pytest.mark.skipif(find_spec("playwright") is None, reason="the package playwright is not installed"),
         pytest.mark.slow,
     ):

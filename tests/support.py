@@ -23,7 +23,7 @@ from portrait_anim.landmarks.following import track_video
 from portrait_anim.media.reading import FrameReader
 from portrait_anim.media.writing import VideoWriter
 from portrait_anim.portrait.portrait import Portrait
-from portrait_anim.provenance.marks import OFFLINE
+from portrait_anim.provenance.ingredients import OFFLINE
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

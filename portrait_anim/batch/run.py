@@ -15,7 +15,7 @@ from ..errors import InputError, InputErrors, OutputError, UsageError, unknown
 from ..networks.weights import check_file
 from ..system.threads import cores
 from .jobs import Job, Outcome, check_new, name_output
-from .workers import LocalWorker, RayWorker, connect, distribute
+from .workers import Cluster, LocalWorker, RayWorker, distribute
 
 LISTS = ";"  # between the values of a list in a CSV cell
 MOST_SAID = 10  # sentences in the error about a job file
@@ -199,17 +199,19 @@ def run_batch(
         return
     if weights is not None:
         check_file(weights)
+    cluster = None
     if ray is not None:
         threads = threads or 2
-        fitting = connect(ray, threads)
-        workers = workers or fitting
+        cluster = Cluster(ray)
+        workers = workers or cluster.places(threads)
     else:
         workers = workers or max(1, cores() // 2)
         threads = threads or max(1, cores() // workers)
     settings = dict(weights=weights, device=device, precision=precision, threads=threads)
-    worker = RayWorker if ray is not None else LocalWorker
+    start = (lambda: RayWorker(settings, cluster)) if cluster else (lambda: LocalWorker(settings))
+    check = cluster.check if cluster else lambda: None
     _append(report, "\n" if _is_cut(report) else "")
-    for outcome in distribute(jobs, lambda: worker(settings), workers, retries):
+    for outcome in distribute(jobs, start, workers, retries, check):
         _append(report, json.dumps(report_entry(outcome), ensure_ascii=False) + "\n")
         yield outcome
 

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,6 +18,9 @@ from ..animation.animator import Animator
 from ..errors import InputError, PortraitAnimError, UsageError
 from ..system.signals import raise_on
 from .jobs import Job, Outcome, by_driver, run_job
+
+WATCH = 5.0  # s
+HEAD_SECONDS = 20.0  # for which the head of a Ray cluster may be away; Ray itself gives up after 60
 
 
 class WorkerLost(Exception):
@@ -84,16 +88,76 @@ def _serve(connection, settings: dict, folder: str) -> None:
         os._exit(0)  # without waiting for threads of native libraries
 
 
+class Cluster:
+    """A Ray cluster that this process has joined.
+
+    address: "auto", "local", host:port or ray://host:port. Raises UsageError when Ray is not installed, InputError when
+    no cluster answers.
+    """
+
+    def __init__(self, address: str):
+        try:
+            import ray
+        except ImportError as error:
+            raise UsageError(
+                "--ray needs Ray, which is not installed: pip install 'portrait-anim[cluster]'."
+            ) from error
+        self._address, self._lost = address, False
+        try:
+            place = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+            if place:  # Ray itself would try for minutes
+                socket.create_connection((place[1], int(place[2])), timeout=10).close()
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="portrait-anim")
+            host, port = place.groups() if place else ray.get_runtime_context().gcs_address.rsplit(":", 1)
+            self._head = host, int(port)
+        except Exception as error:  # it may be ConnectionError, ValueError, RuntimeError or one of gRPC
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise InputError(
+                f"--ray {address}: no Ray cluster answers there ({reason}); start one, or leave --ray out."
+            ) from error
+
+    def places(self, threads: int) -> int:
+        """Return how many workers of so many threads fit into the cluster."""
+        import ray
+
+        return max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+
+    def check(self) -> None:
+        """Wait until the head of the cluster answers. Raises InputError if it does not for HEAD_SECONDS.
+
+        Without its head Ray would wait for a minute in whatever is asked of it next, and then end this process.
+        """
+        end = time.monotonic() + HEAD_SECONDS
+        while True:
+            try:
+                socket.create_connection(self._head, timeout=5).close()
+                return
+            except OSError as error:
+                if time.monotonic() > end:
+                    self._lost = True
+                    raise InputError(
+                        f"--ray {self._address}: the head of the cluster no longer answers; start it again, and the "
+                        "same command goes on."
+                    ) from error
+                time.sleep(1)
+
+    @property
+    def lost(self) -> bool:
+        """Whether `check` has found the cluster to be gone."""
+        return self._lost
+
+
 class RayWorker:
     """A worker that is a Ray actor on any machine of the cluster.
 
     The machine must see the same folders under the same names.
     """
 
-    def __init__(self, settings: dict):
+    def __init__(self, settings: dict, cluster: Cluster):
         import ray
 
         needs = {"num_cpus": settings["threads"] or 1, "num_gpus": int(settings["device"] == "cuda")}
+        self._cluster = cluster
         self._actor = ray.remote(**needs)(Runner).remote(settings, os.getcwd())
 
     def submit(self, job: Job) -> Future:
@@ -118,29 +182,8 @@ class RayWorker:
         """End the actor."""
         import ray
 
-        ray.kill(self._actor)
-
-
-def connect(address: str, threads: int) -> int:
-    """Join the Ray cluster at an address and return how many workers of `threads` threads fit into it.
-
-    address: "auto", "local", host:port or ray://host:port. Raises UsageError when Ray is not installed, InputError when
-    no cluster answers.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--ray needs Ray, which is not installed: pip install 'portrait-anim[cluster]'.") from error
-    try:
-        if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
-            socket.create_connection((place[1], int(place[2])), timeout=10).close()  # Ray itself would try for minutes
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="portrait-anim")
-    except Exception as error:  # it may be ConnectionError, ValueError, RuntimeError or one of gRPC
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(
-            f"--ray {address}: no Ray cluster answers there ({reason}); start one, or leave --ray out."
-        ) from error
-    return max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        if not self._cluster.lost:
+            ray.kill(self._actor)
 
 
 class _Queue:
@@ -170,10 +213,13 @@ class _Queue:
         self._groups.append(deque([job]))
 
 
-def distribute(jobs: list[Job], start: Callable, workers: int, retries: int) -> Iterator[Outcome]:
+def distribute(
+    jobs: list[Job], start: Callable, workers: int, retries: int, check: Callable[[], None] = lambda: None
+) -> Iterator[Outcome]:
     """Run jobs on workers made by `start` and yield their outcomes in the order in which they end.
 
-    A job whose worker is lost is tried up to `retries` times more.
+    A job whose worker is lost is tried up to `retries` times more. check: called every WATCH seconds, and before
+    anything is asked of workers; raises when there is no use in going on.
     """
     queue = _Queue(jobs)
     losses: Counter[str] = Counter()
@@ -191,7 +237,9 @@ def distribute(jobs: list[Job], start: Callable, workers: int, retries: int) -> 
         for worker in list(pool):
             give(worker)
         while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            ended = wait(running, timeout=WATCH, return_when=FIRST_COMPLETED).done
+            check()
+            for future in ended:
                 worker, job = running.pop(future)
                 try:
                     outcome = future.result()
@@ -212,5 +260,5 @@ def distribute(jobs: list[Job], start: Callable, workers: int, retries: int) -> 
                 if outcome:
                     yield outcome
     finally:
-        for worker in pool:
-            worker.close()
+        with ThreadPoolExecutor(max(1, len(pool))) as closing:  # at once: each may have an output to remove
+            list(closing.map(lambda worker: worker.close(), pool))

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from ..errors import OutputError, PortraitAnimError, UsageError
 from ..system.files import VIDEO_SUFFIXES
+from ..system.quiet import quiet_python
 from ..system.signals import ENDING, raise_on
 
 EXIT_SOME_FAILED = 5  # exit code when some of several outputs failed
@@ -257,6 +258,7 @@ def own_streams() -> None:
         encoding = getattr(getattr(sys, name), "encoding", None) or "utf-8"
         setattr(sys, name, open(copy, "w", encoding=encoding, errors="backslashreplace"))
     os.dup2(null, 2)
+    quiet_python()
 
 
 def run(application: typer.Typer) -> None:

@@ -65,25 +65,22 @@ def prepare(
     groups: Annotated[
         Path | None,
         typer.Option(
-            help="JSON lines with `id` (file stem) and `group` (the person). Default: every file is a person."
+            help="JSON lines with `id` (file stem) and `group` (the person), and `test`: true for people to hold out. "
+            "Default: every file is a person, one in seven is held out."
         ),
     ] = None,
+    size: Annotated[int, typer.Option(help="Side of the frames in px, 512 or 256, if the video has so many.")] = 512,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Turn videos of people into training shards: tracked, split at cuts and lost faces, one crop per segment.
 
-    Stop it at any time; the same command goes on where it stopped.
+    Ctrl-C stops it within seconds; the same command goes on where it stopped.
     """
     from ..training.prepare import prepare as make
+    from .training_display import PrepareDisplay
 
-    def show(report: dict, done: int, total: int) -> None:
-        lost = ", ".join(f"{count} {reason}" for reason, count in report["rejected"].items())
-        said = report["error"] or f"kept {report['kept']} frames in {len(report['shards'])} shards" + (
-            f"; left out: {lost}" if lost else ""
-        )
-        say(f"[{done}/{total}] {Path(report['video']).name}: {said}")
-
-    reports = make(videos, out, groups, workers, progress=show)
+    with PrepareDisplay() as display:
+        reports = make(videos, out, groups, size, workers, progress=display)
     kept, failed = sum(r["kept"] for r in reports), sum(bool(r["error"]) for r in reports)
     shards = sum(len(r["shards"]) for r in reports)
     if not kept and failed:
@@ -97,9 +94,12 @@ def meta_train(
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, samples, weights.")],
     minutes: Annotated[float | None, typer.Option(help="Stop after so long. Default: when interrupted.")] = None,
     steps: Annotated[int | None, typer.Option(help="End of the run; the learning rate falls to 0 by it.")] = None,
+    plan_minutes: Annotated[float | None, typer.Option(help="The same by time: minutes of all calls together.")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights file to start a new run from.")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own networks, on whole frames.")] = False,
-    adversarial_after: Annotated[int, typer.Option(help="Steps before the discriminator joins.")] = 4000,
+    adversarial_after: Annotated[
+        int | None, typer.Option(help="Steps before the critic joins. Default: 4000, with --init 0.")
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(help="Episodes a step, of a few frames each. Default: 2 on a processor, 8 on a GPU.")
     ] = None,
@@ -107,49 +107,64 @@ def meta_train(
     vgg19: Annotated[Path | None, typer.Option(help="Your VGG19 (Caffe's), for the paper's own loss.")] = None,
     vggface: Annotated[Path | None, typer.Option(help="Your VGGFace (VGG16), the same.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(help="Threads of the networks.")] = 1,
-    workers: Annotated[int, typer.Option(help="Processes that make episodes.")] = 1,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="Processes that train together. Default: one per core of a processor, one on a GPU."),
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of the networks in each process.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that make episodes. Default: 0 on a processor.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded frames. Default: SHARDS/decoded.")] = None,
+    cache_gb: Annotated[float, typer.Option(help="How large that folder may become.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Of weights and episodes.")] = 0,
     evaluate_minutes: Annotated[float, typer.Option(help="Samples of held-out people this often.")] = 15.0,
 ) -> None:
     """Train on shards; Ctrl-C or SIGTERM saves, the same command continues exactly. Runs under torchrun, too."""
-    if min(1 if batch is None else batch, threads, 1 if steps is None else steps) < 1 or workers < 0:
-        raise UsageError("--batch, --threads and --steps must be 1 or more, --workers 0 or more.")
+    counts = (batch, steps, processes, threads)
+    if min(1 if count is None else count for count in counts) < 1 or (workers or 0) < 0:
+        raise UsageError("--batch, --steps, --processes and --threads must be 1 or more, --workers 0 or more.")
+    if steps is not None and plan_minutes is not None:
+        raise UsageError("--steps and --plan-minutes both say when the run ends; give one of them.")
+    if min(1 if number is None else number for number in (minutes, plan_minutes, cache_gb)) <= 0:
+        raise UsageError("--minutes, --plan-minutes and --cache-gb must be more than 0.")
+    import os
+
     import torch
 
     torch.set_num_threads(threads)
-    from ..evaluation.reenactment import training_samples
+    from ..evaluation.progress import ProgressSamples
     from ..networks import weights
     from ..networks.config import ModelConfig
+    from ..system.threads import cores
+    from ..training.history import NO_MATPLOTLIB, can_plot
+    from ..training.processes import choose_training_device
     from ..training.shards import load_shards
-    from ..training.train import join_processes, own_config
     from ..training.train import meta_train as train
+    from ..training.train import own_config
 
-    place = join_processes(device)
+    place = choose_training_device(device)
+    if processes is None:
+        processes = 1 if "RANK" in os.environ or place.type == "cuda" else cores()
+    if adversarial_after is None:
+        adversarial_after = 0 if init else 4000
     changes = dict(
-        learning_rate=learning_rate, steps=steps, adversarial_after=adversarial_after, vgg19=vgg19, vggface=vggface,
-        seed=seed,
+        learning_rate=learning_rate, steps=steps, plan_minutes=plan_minutes, adversarial_after=adversarial_after,
+        vgg19=vgg19, vggface=vggface, seed=seed,
     )  # fmt: skip
     config = own_config(place, paper, **changes | ({} if batch is None else {"batch": batch}))
-    held_out = load_shards(shards, held_out=True)
+    samples = None if paper else ProgressSamples(load_shards(shards, held_out=True))
+    if not can_plot():
+        say(NO_MATPLOTLIB)
 
     def show(report: dict) -> None:
         numbers = "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in report.items())
         say(numbers)
 
     trainer = train(
-        shards,
-        out,
-        minutes,
-        workers,
-        ModelConfig.paper() if paper else ModelConfig(),
-        config,
-        init,
-        place,
-        evaluate_minutes=evaluate_minutes,
-        progress=show,
-        sample=None if paper else lambda trainer, folder: training_samples(trainer, folder, held_out),
-    )
+        shards, out, minutes, workers, ModelConfig.paper() if paper else ModelConfig(), config, init, place, processes,
+        cache, cache_gb, evaluate_minutes=evaluate_minutes, progress=show, sample=samples,
+    )  # fmt: skip
     if trainer.rank == 0:
         hours = trainer.seconds / 3600
         frames = trainer.step * config.batch * config.episodes.targets * trainer.world
@@ -159,8 +174,10 @@ def meta_train(
             "licence": "that of the shards' videos",
             "training": f"{trainer.step} steps, {frames} frames, {hours:.2f} h{start}",
         }
+        # The discriminator is fine-tuning's: of our kind of model it is passed on as it was.
+        critic = trainer.adversary.network if paper else weights.load(init, critic=True).critic if init else None
         path = out / "weights.safetensors"
-        weights.save(path, trainer.model, info, **trainer.averaged(), critic=trainer.critic)
+        weights.save(path, trainer.model, info, **trainer.averaged(), critic=critic)
         print(f"{path}: {info['training']}")
 
 

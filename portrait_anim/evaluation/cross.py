@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..errors import InputError
 from ..geometry.mesh import EDGES, LEFT_EYE, MEAN_FACE, RIGHT_EYE, face_height, openness
 from ..geometry.pose import estimate_poses
 from ..geometry.shape_model import POINTS_68, fit_68
@@ -128,8 +129,13 @@ def evaluate_cross(
     the portrait, then driver and result at three moments. pairs: how many are measured. Raises InputError.
     """
     held_out = load_shards(shards, held_out=True)
-    painter, meter = Painter(weights), Meter(held_out)
     plan = choose_cross_pairs(held_out, pairs)
+    if not plan:
+        raise InputError(
+            f"{shards}: holds no two held-out people of whom one has a clip of {FRAMES} frames or more; "
+            "make shards of more people with portrait-anim prepare."
+        )
+    painter, meter = Painter(weights), Meter(held_out)
     rows, compared, sheet = [], [], []
     for done, (portrait, driver) in enumerate(plan, 1):
         clip = at_measures(driver)

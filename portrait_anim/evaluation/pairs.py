@@ -60,7 +60,7 @@ def choose_tuning_pairs(shards: list[Shard], shots: int, people: int | None = No
     longest = {s.group: s for s in sorted(shards, key=len) if len(s) >= 4 * shots + targets}
     groups = sorted(longest)
     pairs = []
-    for group in groups[:: max(1, len(groups) // (people or len(groups)))][:people]:
+    for group in groups[:: max(1, len(groups) // (people or len(groups) or 1))][:people]:
         shard, opening = longest[group], openness(longest[group].landmarks)
         sources = tuple(np.linspace(0, len(shard) - 1, shots + 1).astype(int)[:shots].tolist())
         rest = np.array([t for t in range(len(shard)) if min(abs(t - s) for s in sources) > 1])

@@ -19,8 +19,7 @@ from ..painting.painter import Painter, choose_precision, source_input
 from ..painting.renderer import Renderer, Square, to_uint8
 from ..portrait import layers
 from ..training.finetune import finetune as tune
-from ..training.shards import Shard, load_shards
-from ..training.trainer import Trainer
+from ..training.shards import load_shards
 from .meter import METRICS, SIDE, Meter, reduced
 from .pairs import Pair, choose_pairs, choose_tuning_pairs
 
@@ -116,6 +115,11 @@ def evaluate(
     if finetune is not None:
         tuner = _Tuner(weights, finetune, painter)
         plan = {count: choose_tuning_pairs(held_out, count, people) for count in shots}
+    if not all(plan.values()):
+        raise InputError(
+            f"{shards}: the clips of its held-out people are too short for so many photos; "
+            "make shards of longer clips with portrait-anim prepare."
+        )
     total, done, sheet = sum(map(len, plan.values())), 0, []
     report = {"people": len({s.group for s in held_out}), "weights": painter.weights.sha256[:8], "shots": {}}
     for count, pairs in plan.items():
@@ -165,20 +169,3 @@ def to_markdown(report: dict) -> str:
             lines.append(f"| {name} | " + " | ".join(f"{row[k]:.{d}f}" for k, (_, d) in METRICS.items()) + " |")
         lines.append("")
     return "\n".join(lines)
-
-
-def training_samples(trainer: Trainer, out: Path, held_out: list[Shard]) -> dict:
-    """Write a PNG of held-out samples by the averaged weights, and return their L1 errors.
-
-    `meta_train` calls it now and then; not for models of the paper's kind, which cannot be reenacted from a warp.
-    """
-    painter = Painter(Weights(trainer.model, {}, "", **trainer.averaged()), "cpu", "fp32")
-    rows, errors = [], []
-    for pair in choose_pairs(held_out, per_clip=1)[:: max(1, len(held_out) // 12)][:12]:
-        square = reenact(pair, painter)
-        warped, made, target = reduced(square.warped), reduced(square.image), pair.image(pair.target)
-        errors.append([np.abs(i.astype(float) - target).mean() for i in (warped, made)])
-        rows.append(np.concatenate([pair.image(pair.sources[0]), target, warped, made], 1))
-    cv2.imwrite(str(out / f"samples-{trainer.step:07d}.png"), np.concatenate(rows)[..., ::-1])
-    warp, model = np.mean(errors, 0)
-    return {"held-out L1 warp": round(float(warp), 3), "held-out L1": round(float(model), 3)}

@@ -174,6 +174,12 @@ class HeadMesh:
         towards_chin = np.clip((((oval - centre) @ axes[1]) / height - 0.04) / 0.34, 0, 1)
         self._follow = (RING_FOLLOW[:, None] * (1 - towards_chin * (1 - RING_NECK)[:, None]))[..., None]
 
+    @property
+    def can_move(self) -> np.ndarray:
+        """Whether each triangle can move, (F,) bool: the rings that stay where they are hold what lies between them."""
+        follows = np.append(np.ones(N_LANDMARKS, bool), self._follow.ravel() > 0)
+        return follows[TRIANGLES].any(1)
+
     def posed(self, target: np.ndarray) -> np.ndarray:
         """Return the vertices (658, 3) of this head when its landmarks are at target (478, 3).
 

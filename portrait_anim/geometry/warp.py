@@ -80,8 +80,18 @@ def _part_masks() -> np.ndarray:
     return np.where(LABELS >= RING, 0, np.clip(1.5 * masks[:, TRIANGLES].mean(2), 0, 1))
 
 
+def _nearby() -> np.ndarray:
+    """Return the matrix (f, f) that averages over the neighbourhood of each triangle of the face."""
+    middles = mesh.MEAN_FACE[TRIANGLES[IS_FACE[:-1]]].mean(1)
+    apart = np.linalg.norm(middles[:, None] - middles[None], axis=-1)
+    weights = np.exp(-((apart / _NEAR) ** 2) / 2)
+    return weights / weights.sum(1, keepdims=True)
+
+
 _PARTS = ((OUTER_LIPS, 0.09), (RIGHT_EYE, 0.045), (LEFT_EYE, 0.045))  # each fused as a whole; reach in face heights
 _PART_MASKS = _part_masks()
+_NEAR = 0.1  # face heights, sigma, over which the shares of views are alike
+_NEARBY = _nearby()
 _FIT_NOISE, _FIT_RAMP = 0.03, 0.08  # of the distance of openness: below it photos count as alike; to take over
 
 
@@ -100,7 +110,7 @@ class Warper:
         self._facing = np.stack([mesh.facing(v.mesh.vertices) for v in views])
         # Only a head that is turned aside hides much of its shell.
         self._is_turned = np.abs(mesh.head_axes(views[0].landmarks)[:2, 2]).max() > _TURNED
-        self._faces = [_inner_and_outer_face(v) for v in views] if self._is_turned else []
+        self._faces = [_face_and_rims(v) for v in views] if self._is_turned else []
         self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
         # How well each view shows each of _PARTS, (V, P).
         self._shown = np.clip((self._seen @ _PART_MASKS.T / _PART_MASKS.sum(1) - 0.25) / 0.25, 0, 1)
@@ -126,6 +136,9 @@ class Warper:
             turned = np.clip((mesh.seen(vertices, ids, STEP) - canvas - slack) / 0.2, 0, 1)
             needed = turned * np.clip((np.where(mirror, 0.55, 0.75) - canvas) / 0.3, 0, 1)
             gain = np.clip((self._seen[1:] - canvas - 0.15) / 0.3, 0, 1) * needed
+            # Triangle by triangle, two halves of a face would be mottled.
+            face, seen_well = IS_FACE[:-1], np.clip((canvas - 0.55) / 0.3, 0, 1)
+            gain[:, face] = np.clip(1.5 * gain[:, face] @ _NEARBY.T, 0, 1 - _NEARBY @ seen_well[face])
             share[1:, :-1] = _sharpened(gain * np.where(mirror, 0.5, 1)) * gain.max(0)
         for part, better in zip(_PART_MASKS, self._fits(openness(vertices[: mesh.N_LANDMARKS])).T):
             if better.any():
@@ -201,17 +214,18 @@ class Warper:
         A head that turns back from a profile uncovers the shell behind it, and the background. The photo shows the
         profile's nose and lips at that place, which would be seen a second time beside the face. In the near rings
         only the inner part of the photo's face counts, because the shell begins at its outline, and the mirror image
-        shows what is there. In the far rings and outside it is the background.
+        shows what is there. In the far rings and outside it is the background. There a rim around the photo's face
+        counts, too, but not beside the face of the frame, whose own rim it may be.
         """
         x0, y0 = self.frame[:2]
         rows, columns = np.arange(face.shape[0], dtype=np.float32), np.arange(face.shape[1], dtype=np.float32)
         at = shift / STEP
         at[..., 0] += columns[None] + np.float32(x0 / STEP)
         at[..., 1] += rows[:, None] + np.float32(y0 / STEP)
-        inner, outer = self._faces[n]
+        inner, face_itself, outer = self._faces[n]
         here = cv2.dilate(face, np.ones((_RIM, _RIM), np.uint8))
         near = _looked_up(inner, at) * (1 - face)
-        far = _looked_up(outer, at) * (1 - here)
+        far = np.maximum(_looked_up(outer, at) * (1 - here), _looked_up(face_itself, at) * (1 - face))
         is_far = np.take(_IS_OUTER, ids, mode="wrap")
         return np.where(is_far, 0, near).astype(np.float32), np.where(is_far, far, 0).astype(np.float32)
 
@@ -231,14 +245,14 @@ class Warper:
         shift[here] = cv2.GaussianBlur(raw, (0, 0), _SHELL_BLUR) / np.maximum(weight[here], 1e-3)[..., None]
 
 
-def _inner_and_outer_face(view: View) -> tuple[np.ndarray, np.ndarray]:
-    """Return where a view's face is without its rim, and with a rim around it: (256, 256) float32, 0 or 1.
+def _face_and_rims(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where a view's face is without its rim, as it is, and with a rim around it: (256, 256) float32, 0 or 1.
 
     There is a cell for every STEP px.
     """
     face = np.take(IS_FACE, mesh.rasterise(view.mesh.vertices, WHOLE, STEP), mode="wrap").astype(np.float32)
     rim = np.ones((_RIM, _RIM), np.uint8)
-    return 1 - cv2.dilate(1 - face, rim), cv2.dilate(face, rim)
+    return 1 - cv2.dilate(1 - face, rim), face, cv2.dilate(face, rim)
 
 
 def _looked_up(image: np.ndarray, at: np.ndarray) -> np.ndarray:

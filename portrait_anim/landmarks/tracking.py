@@ -4,8 +4,7 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -14,10 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import InputError, unknown
+from ..system.quiet import quiet_stderr
 
 TRACKERS = ("auto", "mediapipe", "face-alignment")
 MAX_FACES = 6
-_LOCK = threading.RLock()  # file descriptors and modules belong to the whole process
+_LOCK = threading.RLock()  # modules belong to the whole process
 
 
 @dataclass(frozen=True)
@@ -52,36 +52,14 @@ class Tracker(Protocol):
         ...
 
 
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Discard what native code writes to stderr inside the `with` block.
-
-    MediaPipe writes greetings to file descriptor 2 when it loads, none of which concerns a user.
-    """
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _LOCK:  # else the second of two threads would save, and later restore, what the first put in its place
-        try:
-            saved = os.dup(2)
-        except OSError:  # stderr is closed
-            yield
-            return
-        null = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(null, 2)
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(null)
-
-
 def solution(name: str) -> ModuleType:
     """Import one of mediapipe's solutions, such as "face_mesh", without matplotlib.
 
     The solutions import matplotlib for a plot that nobody here asks for, and that takes as long as all the rest. Unless
     matplotlib is loaded already, they get empty modules in its place.
     """
+    os.environ.setdefault("GLOG_minloglevel", "2")  # so that its threads, which log at any time, log less
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _LOCK:
         stubs = {stub: ModuleType(stub) for stub in ("matplotlib", "matplotlib.pyplot") if stub not in sys.modules}
         sys.modules.update(stubs)

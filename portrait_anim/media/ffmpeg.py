@@ -17,6 +17,7 @@ import imageio_ffmpeg
 from ..errors import InputError
 from ..system.files import PathLike
 from ..system.signals import signals_deferred
+from .content import content_type
 
 PROBE_TIMEOUT = 60.0  # s
 MAX_PIXELS = 8192 * 8192  # of a frame as stored, twice 8K: decoders take whatever memory a header asks for
@@ -33,6 +34,15 @@ _DULL = re.compile(  # lines of ffmpeg's log that only say that something failed
 def url(path: PathLike) -> str:
     """Return a path in a form that ffmpeg takes for nothing but a file, even if it is named `-x.mp4` or `a:b.mp4`."""
     return f"file:{Path(path).absolute()}"
+
+
+def source(path: PathLike) -> list[str]:
+    """Return the arguments that name a file as ffmpeg's input, whatever kind its name suggests.
+
+    ffmpeg itself looks at the content first, but an MPEG stream that is named .jpg would be taken for a picture.
+    """
+    demuxer = ["-f", "mpeg"] if content_type(path) == "video/mpeg" else []
+    return [*GUARDED, *demuxer, "-i", url(path)]
 
 
 def describe(path: PathLike, output: list[str]) -> str:
@@ -58,7 +68,7 @@ def describe(path: PathLike, output: list[str]) -> str:
         raise InputError(f"{path}: cannot be read ({reason}); check the name and its permissions.") from error
     if empty:
         raise InputError(f"{path}: the file is empty; fetch it again.")
-    arguments = ["-nostdin", *GUARDED, "-i", url(path), *output]
+    arguments = ["-nostdin", *source(path), *output]
     with start_ffmpeg(
         arguments, subprocess.PIPE, "info", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     ) as process:

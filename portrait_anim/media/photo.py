@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..system.files import PathLike
+from ..system.quiet import quiet_stderr
 
 SEARCH_SIZE = 4096  # px, the longer side of the photo in which faces are looked for
 MAX_PIXELS = 120_000_000  # of a photo as stored: more is a decompression bomb or a mistake
@@ -39,7 +40,7 @@ def load_photo(path: PathLike) -> np.ndarray:
     Image.MAX_IMAGE_PIXELS = None  # the limit below gives a clearer message
     try:
         Image.init()
-        with Image.open(path, formats=[f for f in _FORMATS if f in Image.OPEN]) as file:
+        with quiet_stderr(), Image.open(path, formats=[f for f in _FORMATS if f in Image.OPEN]) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise InputError(f"{path}: {file.width}x{file.height} px is too large; scale it below 120 megapixels.")
             file.load()

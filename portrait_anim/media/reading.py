@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..system.files import PathLike
-from .ffmpeg import GUARDED, describe, last_words, read_log, start_ffmpeg, stop, url, widen_pipe
+from .ffmpeg import describe, last_words, read_log, source, start_ffmpeg, stop, widen_pipe
 
 MIN_FPS, MAX_FPS = 0.01, 240
 STANDARD_FPS = [Fraction(n * 1000, d) for n in (12, 15, 24, 25, 30, 48, 50, 60, 120) for d in (1000, 1001)]
@@ -185,7 +185,7 @@ class FrameReader:
                 widen_pipe(process.stdout)
                 while True:
                     frame = np.empty((height, width, 3), np.uint8)
-                    if not _fill(process.stdout, frame):
+                    if not read_whole(process.stdout, frame):
                         break
                     count += 1
                     yield frame
@@ -214,7 +214,7 @@ class FrameReader:
         ]
         threads = str(min(4, os.cpu_count() or 1))  # each decoder thread holds a frame or more
         return [
-            *(*GUARDED, "-threads", threads, *jump, "-i", url(self.info.path)),
+            *("-threads", threads, *jump, *source(self.info.path)),
             *("-map", "0:V:0", *skip, *limit, "-vf", ",".join(filters)),
             *("-fps_mode", "cfr", "-r", rate, "-pix_fmt", "rgb24", "-f", "rawvideo", "pipe:1"),
         ]
@@ -241,7 +241,7 @@ class FrameReader:
             self._process = None
 
 
-def _fill(pipe: Any, frame: np.ndarray) -> bool:
+def read_whole(pipe: Any, frame: np.ndarray) -> bool:
     """Read one whole frame from a pipe into an array. Returns False at the end of the stream."""
     view = frame.data.cast("B")
     done = 0

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import InputError, OutputError
 from ..system.files import NUMBER, PathLike, locked, partial_path, pictures, remove, sweep
-from .ffmpeg import GUARDED, describe, last_words, read_log, start_ffmpeg, stop, url, widen_pipe
+from .ffmpeg import describe, last_words, read_log, source, start_ffmpeg, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
 _MP4 = (".mp4", ".mov", ".m4v")
@@ -264,8 +264,8 @@ class VideoWriter:
         both = partial_path(self._temporary, self.path.suffix)
         start = ["-ss", f"{self.audio_start:.6f}"] if self.audio_start else []
         arguments = [
-            *("-nostdin", "-i", url(self._temporary), *GUARDED, *start, "-t", f"{float(seconds):.6f}"),
-            *("-i", url(self.audio_from), "-map", "0:v:0", "-map", "1:a:0", "-map_chapters", "-1"),
+            *("-nostdin", "-i", url(self._temporary), *start, "-t", f"{float(seconds):.6f}"),
+            *(*source(self.audio_from), "-map", "0:v:0", "-map", "1:a:0", "-map_chapters", "-1"),
             *("-c:v", "copy", *sound, *self._container(), "-y", url(both)),
             *("-map", "1:a:0", "-f", "null", "-"),  # decodes the sound as well, since copying would not notice damage
         ]

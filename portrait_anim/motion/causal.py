@@ -4,6 +4,8 @@
 neither, so the reference is learned from the first second and then follows softly, and the filters are causal.
 """
 
+from collections import deque
+
 import numpy as np
 
 from ..geometry.anatomy import lid_gaps, lip_gap
@@ -11,8 +13,9 @@ from ..geometry.expressions import at_rest
 from ..geometry.mesh import MEAN_FACE, mirrored_landmarks, openness
 from ..geometry.pose import Pose, canonical, estimate_poses, euler_angles
 from ..geometry.smoothing import FADE_SECONDS, CausalOneEuro, smoothstep
+from .blinks import WINK_SECONDS, alike_unless
 from .options import MotionOptions
-from .transfer import ExpressionTransfer, HeadTransfer, head_centre, oval_extent
+from .transfer import ExpressionTransfer, HeadTransfer, neck, oval_extent
 
 LEARN_SECONDS = 1.0  # for so long the reference is the mean of what was seen
 # After that it follows with these time constants, s. Who has moved on their chair sits there from now on; the turn and
@@ -121,7 +124,7 @@ class CausalRetargeter:
         assert reference is not None
         turns = euler_angles(pose.rotation)[0] - reference.angles
         turns = (turns + np.pi) % (2 * np.pi) - np.pi
-        shift = (head_centre(pose)[0] - reference.centre) / reference.scale
+        shift = (neck(pose)[0] - reference.centre) / reference.scale
         zoom = np.log(pose.scale[0] / reference.scale)
         expression = ExpressionTransfer(self._own, reference.shape, self.options, changes_only=True)
         lids, lips = lid_gaps(shape) / expression.usual_lids, np.array(lip_gap(shape))
@@ -129,7 +132,9 @@ class CausalRetargeter:
             turns, shift, zoom = smooth.turns(turns, step), smooth.shift(shift, step), smooth.zoom(zoom, step)
             lids, lips, shape = smooth.lids(lids, step), smooth.lips(lips, step), smooth.shape(shape, step)
         self._pose = placed = self._head(turns[None], shift[None], np.atleast_1d(zoom))
-        made = expression(shape, float(expression.lip_gaps(lips)), expression.lid_shares(lids))
+        shares = expression.lid_shares(lids)[None]
+        lids = alike_unless(shares, np.array([smooth.lasting(float(shares[0, 0] - shares[0, 1]), step)]))[0]
+        made = expression(shape, float(expression.lip_gaps(lips)), lids)
         return placed.scale[0] * made @ placed.rotation[0].T + placed.shift[0]
 
 
@@ -141,8 +146,18 @@ class _Filters:
         self.zoom = CausalOneEuro(0.3, 0.6)
         self.shape = CausalOneEuro(3.0, 90.0)
         self.lids, self.lips = CausalOneEuro(3.0, 20.0), CausalOneEuro(3.0, 20.0)
+        self._differences: deque[tuple[float, float]] = deque()  # of the lids, and when
+
+    def lasting(self, difference: float, step: float) -> float:
+        """Return the median difference of the lids over WINK_SECONDS. step: seconds since the one before."""
+        now = self._differences[-1][1] + step if self._differences else 0.0
+        self._differences.append((difference, now))
+        while self._differences[0][1] < now - WINK_SECONDS:
+            self._differences.popleft()
+        return float(np.median([value for value, _ in self._differences]))
 
     def reset(self) -> None:
+        self._differences.clear()
         for smooth in (self.turns, self.shift, self.zoom, self.shape, self.lids, self.lips):
             smooth.reset()
 
@@ -155,7 +170,7 @@ class _Reference:
 
     def __init__(self, pose: Pose, shape: np.ndarray):
         self.shape, self.angles = shape, euler_angles(pose.rotation)[0]
-        self.centre, self.scale = head_centre(pose)[0], float(pose.scale[0])
+        self.centre, self.scale = neck(pose)[0], float(pose.scale[0])
         self._age = 1 / 30  # s that the first frame counts for
 
     @property
@@ -175,7 +190,7 @@ class _Reference:
         self.angles = self.angles + share(TURN_SECONDS) * straight * turn
         calm = straight * alike(change, SHAPE_TOLERANCE)
         self.shape = self.shape + share(SHAPE_SECONDS) * calm * (shape - self.shape)
-        self.centre = self.centre + share(PLACE_SECONDS) * (head_centre(pose)[0] - self.centre)
+        self.centre = self.centre + share(PLACE_SECONDS) * (neck(pose)[0] - self.centre)
         self.scale *= (float(pose.scale[0]) / self.scale) ** share(PLACE_SECONDS)
 
     def mirror(self) -> None:

@@ -14,8 +14,9 @@ from ..geometry.mesh import MEAN_FACE, openness
 from ..geometry.pose import Pose, canonical, estimate_poses, euler_angles
 from ..geometry.smoothing import one_euro, split_at_cuts
 from ..landmarks.following import MotionTrack
+from .blinks import alike
 from .options import MotionOptions
-from .transfer import ExpressionTransfer, HeadTransfer, head_centre, oval_extent
+from .transfer import ExpressionTransfer, HeadTransfer, neck, oval_extent
 
 
 class Retargeter:
@@ -56,7 +57,8 @@ class Retargeter:
         lids, lips = lid_gaps(shapes) / self._transfer.usual_lids, lip_gap(shapes)
         if options.smooth:
             lids, lips = (one_euro(x, fps, 2.5, 12.0, track.cuts) for x in (lids, lips))
-        self._lids, self._lips = self._transfer.lid_shares(lids), self._transfer.lip_gaps(lips)
+        self._lids = alike(self._transfer.lid_shares(lids), fps, track.cuts)
+        self._lips = self._transfer.lip_gaps(lips)
 
     def __len__(self) -> int:
         return len(self._shapes)
@@ -107,7 +109,7 @@ class Retargeter:
         start = 0.0 if options.motion == "absolute" else euler_angles(rest.rotation)
         turns = np.unwrap(euler_angles(pose.rotation), axis=0) - start
         zoom = np.log(pose.scale / rest.scale)
-        shift = (head_centre(pose) - head_centre(rest)) / rest.scale  # face heights
+        shift = (neck(pose) - neck(rest)) / rest.scale  # face heights
         for a, b in split_at_cuts(len(turns), track.cuts):
             if self.reference_frame is not None and not a <= self.reference_frame < b:
                 # Another shot has another camera, so its place and size of the head mean nothing for this one.

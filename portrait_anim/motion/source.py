@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError, UsageError
+from ..media.content import content_type
 from ..system.files import PathLike
 from .builtin import NAMES
 
@@ -40,7 +41,10 @@ class DriverSource:
 
 
 def kind_of(driver: PathLike) -> DriverKind:
-    """Tell what kind of driver a name stands for, as `DriverSource.of` does."""
+    """Tell what kind of driver a name stands for, as `DriverSource.of` does.
+
+    What a file holds counts, not its suffix, so that a photo that was named .mp4 is a photo.
+    """
     name = str(driver)
     if name.startswith("camera:"):
         number = name.removeprefix("camera:")
@@ -53,5 +57,10 @@ def kind_of(driver: PathLike) -> DriverKind:
         near = difflib.get_close_matches(name.lower(), NAMES, 1, 0.5)
         meant = f"did you mean {near[0]}?" if near else "animate --list-motions shows those that there are."
         raise InputError(f"{name}: no such file, and no built-in motion of that name; {meant}")
-    suffix = Path(name).suffix.lower()
-    return "saved" if suffix == ".npz" else "image" if suffix in IMAGE_SUFFIXES else "video"
+    kind = content_type(name)
+    if kind is None:  # damaged, missing, or of a rare kind: the name says what it is meant to be
+        suffix = Path(name).suffix.lower()
+        return "saved" if suffix == ".npz" else "image" if suffix in IMAGE_SUFFIXES else "video"
+    if kind == "application/zip":
+        return "saved"
+    return "image" if kind.startswith("image/") and kind != "image/gif" else "video"

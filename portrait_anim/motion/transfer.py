@@ -29,7 +29,7 @@ from ..geometry.smoothing import soft_limit
 from .options import MotionOptions
 
 # Limits for `soft_limit`.
-MAX_SHIFT = 0.22  # face heights that the head may leave its place, on a body that stays
+MAX_SHIFT = 0.08  # face heights that the neck may leave its place, on a body that stays
 MAX_ZOOM = 1.1  # factor by which the head may become larger or smaller
 MAX_OFFSET = 0.16  # face heights that an expression may move a landmark
 MAX_LIPS = 1.0  # gap of the lips over the mouth's width
@@ -44,12 +44,14 @@ _MIN_LIDS, _MAX_LIDS = 0.03, 1.35  # of the portrait's own gap
 _CLOSED_LIPS = 0.02  # gap over the mouth's width below which lips are touching
 _LIP_GAIN = 2.0  # how much faster than the driver's a mouth that is open further may close
 
-MIDDLE = MEAN_FACE[RIGID].mean(0)  # of the rigid head in a canonical shape: what turns least when the head turns
+# Where the head turns on the neck, in a canonical shape: behind and below the middle of the eyes. About this point the
+# heads of people in clips move least; about the middle of the face, a nod and a turn would count as a walk.
+NECK = MEAN_FACE[RIGID].mean(0) + (0, 0.6, 0.45)
 
 
-def head_centre(pose: Pose) -> np.ndarray:
-    """Return where the middle of each head is, (T, 3) px."""
-    return pose.scale[:, None] * (pose.rotation @ MIDDLE) + pose.shift
+def neck(pose: Pose) -> np.ndarray:
+    """Return where each head turns on its neck, (T, 3) px."""
+    return pose.scale[:, None] * (pose.rotation @ NECK) + pose.shift
 
 
 class HeadTransfer:
@@ -69,18 +71,17 @@ class HeadTransfer:
     def __call__(self, turns: np.ndarray, shift: np.ndarray, zoom: np.ndarray) -> Pose:
         """Return the portrait's poses in T frames.
 
-        turns: (T, 3) `euler_angles` from those of the reference. shift: (T, 3), how far the driver's head has moved,
+        turns: (T, 3) `euler_angles` from those of the reference. shift: (T, 3), how far the driver's neck has moved,
         in its face heights. zoom: (T,), the logarithm of how much larger it has become.
         """
-        own_scale, own_rotation = self._own.scale[0], self._own.rotation[0]
+        own_scale = self._own.scale[0]
         zoom = zoom**3 / (zoom**2 + ZOOM_NOISE**2)
         angle = np.linalg.norm(turns, axis=1, keepdims=True) * self._strength
         bent = soft_limit(angle, self._max_turn) / np.maximum(angle, 1e-9) * self._strength
         rotation = from_euler(self._base + (turns * bent).astype(np.float64))
         scale = own_scale * np.exp(soft_limit(zoom * self._strength, np.log(MAX_ZOOM)))
-        place = own_scale * (own_rotation @ MIDDLE) + self._own.shift[0]
-        place = place + own_scale * soft_limit(shift * self._strength, MAX_SHIFT)
-        return Pose(scale, rotation, place - scale[:, None] * (rotation @ MIDDLE))
+        place = neck(self._own) + own_scale * soft_limit(shift * self._strength, MAX_SHIFT)
+        return Pose(scale, rotation, place - scale[:, None] * (rotation @ NECK))
 
 
 class ExpressionTransfer:

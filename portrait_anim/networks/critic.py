@@ -1,4 +1,8 @@
-"""The discriminator D, the adversary of the generator in training and fine-tuning."""
+"""The adversaries of the generator.
+
+FeatureCritic judges in meta-training of our own kind of model; the discriminator D in fine-tuning, and in
+meta-training of the paper's kind.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +97,48 @@ class Discriminator(nn.Module):
             scores.append(score)
             features += seen
         return scores, features
+
+
+class FeatureCritic(nn.Module):
+    """Small heads that judge what frozen networks see of a picture, each knowing the landmark drawing.
+
+    Such a critic is steady from the first steps on, because what it looks at is learned already ("Projected GANs
+    Converge Faster", Sauer et al., NeurIPS 2021). Its scores are compared place by place with those of the true picture
+    ("The relativistic discriminator", Jolicoeur-Martineau, ICLR 2019), so that only the difference counts.
+
+    channels: of the feature maps. strides: of the two 3x3 convolutions of each head.
+    """
+
+    CHANNELS = (32, 24, 40, 32, 64, 128)  # ImageNetFeatures, and FaceNet without its first map
+    STRIDES = ((2, 2), (1, 2), (1, 2), (1, 2), (1, 2), (1, 1))
+
+    def __init__(self, channels=CHANNELS, strides=STRIDES, width: int = 64):
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                conv(c + 3, width, stride=first, slope=1),
+                nn.LeakyReLU(SLOPE),
+                conv(width, width, stride=second),
+                nn.LeakyReLU(SLOPE),
+                conv(width, 1, 1),
+            )
+            for c, (first, second) in zip(channels, strides)
+        )
+        self.register_buffer("scale", torch.zeros(len(channels)))  # of the maps' values, 0 while unknown
+
+    @torch.no_grad()
+    def calibrate(self, features: list[Tensor]) -> None:
+        """Learn by what the maps must be divided so that their deviation is 1, from those of a batch."""
+        self.scale.copy_(torch.stack([level.float().std() for level in features]))
+
+    def forward(self, features: list[Tensor], drawing: Tensor) -> list[Tensor]:
+        """Return a map of scores (N, 1, h, w) float32 for each map of features; drawing: (N, 3, H, W) in -1..1."""
+        scores = []
+        for head, level, scale in zip(self.heads, features, self.scale):
+            lines = F.adaptive_avg_pool2d(drawing, level.shape[2:])
+            x = torch.cat([level / scale.to(level.dtype), (2 * lines + 1).to(level.dtype)], 1)
+            scores.append(head(x.contiguous(memory_format=torch.channels_last)).float())
+        return scores
 
 
 def crops(x: Tensor, centres: Tensor, side: int) -> Tensor:

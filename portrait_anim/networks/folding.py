@@ -134,26 +134,41 @@ class FoldedBlock:
         return self._conv2.add_to(x, h)
 
 
-class FoldedStem(FoldedConv):
-    """PixelUnshuffle and the convolution after it, on pictures that lie in memory as (H, W, C).
+class FoldedStem:
+    """PixelUnshuffle and the convolution after it, on cells of pixels in 256 steps from -1 to 1.
 
-    The convolution's inputs are in the order in which the pixels lie in memory: whole rows of a square of pixels are
-    copied, not single numbers.
+    The convolution's inputs are in the order (dy, dx, channel), in which the pixels of a cell lie in memory. Processors
+    that multiply in bf16 multiply bytes twice as fast, and a photo has no more than bytes to begin with: there the
+    weights are rounded to 8 bits, too, each output's by its largest. This moves a finished picture by 0.1 of 255.
     """
 
     def __init__(self, conv: nn.Conv2d, unshuffle: int, like: Tensor):
         weight, bias = parameters(conv)
         weight = weight.unflatten(1, (-1, unshuffle, unshuffle)).permute(0, 2, 3, 1, 4, 5)  # (O, dy, dx, C, 3, 3)
-        super().__init__(weight.flatten(1, 3), bias, like)
-        self._unshuffle = unshuffle
+        weight = weight.flatten(1, 3) / 127.5  # of inputs in -127.5..127.5
+        self._in_bytes = like.dtype == torch.bfloat16 and packs(like) and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+        if not self._in_bytes:
+            self._like, self._conv = like, FoldedConv(weight, bias, like)
+            return
+        self._scale = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / 127
+        self._weight = (weight / self._scale[:, None, None, None]).round().to(torch.int8)
+        self._bias = bias + 0.5 * weight.sum((1, 2, 3))  # bytes less 128 are half a step too small
+        self._zero = torch.zeros(len(bias), dtype=torch.int64)
+        self._packed: dict[torch.Size, Tensor] = {}
 
-    def __call__(self, x: Tensor, activated: bool = False) -> Tensor:
-        """Return the convolution of the unshuffled x, followed by the leaky ReLU if `activated`."""
-        n, c, height, width = x.shape
-        k = self._unshuffle
-        x = x.permute(0, 2, 3, 1).unflatten(2, (-1, k)).unflatten(1, (-1, k))  # (N, H/k, k, W/k, k, C)
-        x = x.permute(0, 1, 3, 2, 4, 5).reshape(n, height // k, width // k, k * k * c).permute(0, 3, 1, 2)
-        return super().__call__(x, activated)
+    def __call__(self, cells: Tensor) -> Tensor:
+        """Return the convolution of cells (N, C k^2, H, W) uint8, channels_last."""
+        if not self._in_bytes:
+            return self._conv(cells.to(self._like.device, self._like.dtype).sub_(127.5))
+        place = [1, 1], [1, 1], [1, 1], 1  # stride, padding, dilation, groups
+        packed = self._packed.get(cells.shape)
+        if packed is None:
+            packed = torch.ops.onednn.qconv_prepack(self._weight, self._scale, 1.0, 128, *place, list(cells.shape))
+            self._packed = dict([*self._packed.items(), (cells.shape, packed)][-SIZES:])
+        weight = packed, self._scale, self._zero, self._bias
+        return torch.ops.onednn.qconv2d_pointwise(
+            cells, 1.0, 128, *weight, *place, 1.0, 0, torch.bfloat16, "none", [], ""
+        )
 
 
 def parameters(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import LeanBlock, conv
+from .blocks import LeanBlock, Unshuffle, conv
 from .config import ModelConfig
 
 N_PAINTED = 7  # channels of a Painting
@@ -48,7 +48,7 @@ class Generator(nn.Module):
         widths, outs = config.widths, config.widths[-2::-1]
         fine, coarse = widths[0], widths[-1]
         first = conv(config.in_channels * config.unshuffle**2, fine, slope=1)
-        self.stem = nn.Sequential(nn.PixelUnshuffle(config.unshuffle), first, LeanBlock(fine, fine))
+        self.stem = nn.Sequential(Unshuffle(config.unshuffle), first, LeanBlock(fine, fine))
         self.inject = nn.ModuleList(conv(2 * f, w, 1, slope=1, gain=0.3) for f, w in zip(config.feature_widths, widths))
         self.downs = nn.ModuleList(LeanBlock(a, b, "down") for a, b in pairwise(widths))
         self.middle = nn.ModuleList(LeanBlock(coarse, coarse, modulated=True) for _ in range(config.middle))

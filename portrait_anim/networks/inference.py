@@ -50,16 +50,19 @@ class PersonGenerator:
         self._out, self._scale, self._shift = _folded_out(generator, like)
 
     @torch.inference_mode()
-    def __call__(self, x: Tensor, place: tuple[int, int], carried: list[Tensor]) -> Tensor:
-        """Paint the box of x (1, in_channels, h, w) at `place`, y and x in px of the frame.
+    def __call__(self, cells: Tensor, place: tuple[int, int], carried: list[Tensor]) -> Tensor:
+        """Paint the box of cells (1, k^2 in_channels, h/k, w/k) at `place`, y and x in px of the frame.
+
+        The cells are squares of k x k px, k = 4, whose channels are in the order (dy, dx, channel): uint8, 0 for -1 and
+        255 for 1.
 
         What comes back is (1, 7, h, w) fp32, channels_last: the parts of a Painting side by side, see `split_painting`.
 
         Sides and place are multiples of 32 px. carried holds the features that the warp has carried into the box:
-        (1, 16, h/4, w/4), (1, 48, h/8, w/8) and (1, 96, h/16, w/16). x and carried may be of any type and in any
-        layout; quickest is channels_last.
+        (1, 16, h/4, w/4), (1, 48, h/8, w/8) and (1, 96, h/16, w/16), of any type. Any layout will do; quickest is
+        channels_last.
         """
-        h, skips = self._first(self._stem(x.to(self._like))), []
+        h, skips = self._first(self._stem(cells)), []
         for level, (inject, down) in enumerate(zip(self._inject, self._downs)):
             moved = carried[level].to(self._like, memory_format=torch.channels_last)
             top, left = (side // self._config.unshuffle >> level for side in place)

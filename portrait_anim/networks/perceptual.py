@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .blocks import unshuffle
 
 INSTALL = "pip install 'portrait-anim[train]'"
 SAME_PERSON = 0.6  # distance of embeddings: on held-out clips 336 pairs of one person are below, 98 % of others above
@@ -113,7 +114,7 @@ class FaceNet(nn.Module):
         indices of the blocks whose outputs are returned after the first map.
         """
         x = F.pad(x.to(self.linear.dtype), (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        x = unshuffle(x, 2)
         maps = [F.relu_(self.convs[0](x))]
         x = F.max_pool2d(maps[0], 3, 2)
         for index in range(blocks[-1] + 1):

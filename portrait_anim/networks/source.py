@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import SLOPE, LeanBlock, conv, upsample
+from .blocks import SLOPE, LeanBlock, Unshuffle, conv, upsample
 from .config import ModelConfig
 
 SOURCE_CHANNELS = 7  # photo 3 in -1..1, matte 1 in 0..1, landmark drawing 3 in -1..1
@@ -25,7 +25,7 @@ class SourceEncoder(nn.Module):
         self.config = config
         widths, outs = config.source_widths, config.feature_widths[::-1]
         first = conv(SOURCE_CHANNELS * config.unshuffle**2, widths[0], slope=1)
-        self.stem = nn.Sequential(nn.PixelUnshuffle(config.unshuffle), first, LeanBlock(widths[0], widths[0]))
+        self.stem = nn.Sequential(Unshuffle(config.unshuffle), first, LeanBlock(widths[0], widths[0]))
         self.downs = nn.ModuleList(nn.Sequential(LeanBlock(a, b, "down"), LeanBlock(b, b)) for a, b in pairwise(widths))
         self.tops = nn.ModuleList(conv(a, b, 1, slope=1) for a, b in pairwise((widths[-1], *outs)))
         self.sides = nn.ModuleList(conv(a, b, slope=1) for a, b in zip(widths[-2::-1], outs))

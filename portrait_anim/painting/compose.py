@@ -49,7 +49,7 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
     out = np.empty((height + 2, width + 2, N_RESULT), np.float32)
     out[[0, -1]], out[:, [0, -1]] = 0, 0
     if painting is None:
-        out[1:-1, 1:-1, :3] = (seen.x[..., :3] + 1) * 127.5
+        out[1:-1, 1:-1, :3] = seen.warped
         out[1:-1, 1:-1, 3:] = 0
         return out
     share = window(seen.box)
@@ -59,9 +59,9 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
             kernels.add_flow(flow, painting, share, corrected)
     moved = moved_views(views, flows, seen.weights, seen.shown)
     apart = np.empty((height, width), np.float32)
-    kernels.refine(moved, seen.x, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out, apart)
+    kernels.refine(moved, seen.warped, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out, apart)
     apart = cv2.GaussianBlur(apart, (0, 0), TRUST_BLUR)
-    kernels.add_colour(seen.x, painting, share, seen.face, apart, np.float32(TOLERANCE), out)
+    kernels.add_colour(seen.warped, painting, share, seen.face, apart, np.float32(TOLERANCE), out)
     out[1:-1, 1:-1, 6] = _strength(out)
     return out
 
@@ -117,7 +117,9 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
         )  # fmt: skip
         return cv2.remap(source.rgba, xy, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-    picture, so_far = fetch(0, everywhere), warp.weights[0]
+    picture, so_far = np.empty_like(region.rgba), warp.weights[0]
+    for part in region.bands:
+        picture[part[1] : part[3], part[0] : part[2]] = fetch(0, part)
     for n in range(1, len(warp.used)):
         if warp.used[n]:
             so_far = so_far + warp.weights[n]

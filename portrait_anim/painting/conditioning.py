@@ -13,6 +13,7 @@ from ..geometry.warp import WHOLE, Box, Warp
 from . import kernels
 
 STRIDE = 32  # px: the generator takes boxes whose sides and place are multiples of it
+CELL = 4  # px: side of the squares of pixels that the generator takes as one
 N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, warped matte 1
 
 
@@ -20,17 +21,42 @@ N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, 
 class Condition:
     """One frame in a box of the crop, as the generator sees it; h and w are the box's sides in px.
 
-    x: (h, w, 13) float32, the warped photo over the plate and the landmark drawing in -1..1, the maps in 0..1 (stretch
-    in -1..1), and the warped matte in 0..1. flows: of each view that is used, (h, w, 2) px, else None. weights: of each
-    view, (h, w) float32. face, shown: (h, w) float32, see `Warp`.
+    warped: (h, w, 3) float32, the warped photo over the plate in 0..255. cells: (h/4, w/4, 208) uint8, the 4x4 px of
+    each cell row by row, of each px the channels of `x`. flows: of each view that is used, (h, w, 2) px, else
+    None. weights: of each view, (h, w) float32. face, shown: (h, w) float32, see `Warp`.
     """
 
     box: Box
-    x: np.ndarray
+    warped: np.ndarray
+    cells: np.ndarray
     flows: list[np.ndarray | None]
     weights: list[np.ndarray]
     face: np.ndarray
     shown: np.ndarray
+
+    @property
+    def x(self) -> np.ndarray:
+        """The generator's input as a picture, (h, w, 13) float32.
+
+        It is the warped photo over the plate and the landmark drawing in -1..1, the maps in 0..1 (stretch and facing in
+        -1..1), and the warped matte in 0..1, all in 256 steps from -1 to 1.
+        """
+        return np.stack([self._channel(n) for n in range(N_CHANNELS)], 2)
+
+    @property
+    def mouth(self) -> np.ndarray:
+        """Where the inside of the mouth is, (h, w) float32: 1 there."""
+        return self._channel(6)
+
+    @property
+    def matte(self) -> np.ndarray:
+        """The warped matte, (h, w) float32 in 0..1."""
+        return self._channel(12)
+
+    def _channel(self, n: int) -> np.ndarray:
+        rows, columns = (side // CELL for side in self.face.shape)
+        values = self.cells.reshape(rows, columns, CELL, CELL, N_CHANNELS)[..., n].swapaxes(1, 2)
+        return values.reshape(self.face.shape) / np.float32(127.5) - 1
 
 
 def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarray, box: Box = WHOLE) -> Condition:
@@ -44,10 +70,13 @@ def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarr
     flows = [warp.flow(n, ids, box) if here else None for n, here in enumerate(used)]
     face, shown = warp.enlarged(warp.face, box), warp.enlarged(warp.shown, box)
     moved = moved_views(views, flows, weights, shown)
-    x = np.empty((*moved.shape[:2], N_CHANNELS), np.float32)
+    height, width = ids.shape
+    warped = np.empty((height, width, 3), np.float32)
+    cells = np.empty((height // CELL, width // CELL, CELL, CELL, N_CHANNELS), np.uint8)
+    table = np.rint((warp.table + 1) * 127.5).astype(np.uint8)
     place = (box[1], box[0])
-    kernels.assemble(moved, face, plate, mesh.draw_landmarks(target), ids, warp.table, place, x)
-    return Condition(box, x, flows, weights, face, shown)
+    kernels.assemble(moved, face, plate, mesh.draw_landmarks(target), ids, table, place, warped, cells)
+    return Condition(box, warped, cells.reshape(height // CELL, width // CELL, -1), flows, weights, face, shown)
 
 
 def moved_views(
@@ -70,14 +99,14 @@ def carried(features: list[list[np.ndarray]], seen: Condition) -> list[np.ndarra
     features: of each view its levels, (128, 128, 16), (64, 64, 48) and (32, 32, 96) float32 for the whole crop.
     """
     height, width = seen.face.shape
-    levels = []
-    for level, first in enumerate(features[0]):
-        fold = 4 << level
-        moved = np.zeros((height // fold, width // fold, first.shape[2]), np.float32)
-        size = (width // fold, height // fold)
-        for of_view, flow, weight in zip(features, seen.flows, seen.weights):
-            if flow is not None:
-                pooled = [cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in (flow, weight)]
-                kernels.gather_features(of_view[level], np.float32(1 / fold), *pooled, moved)
-        levels.append(moved)
+    levels = [
+        np.zeros((height // (4 << level), width // (4 << level), first.shape[2]), np.float32)
+        for level, first in enumerate(features[0])
+    ]
+    for of_view, flow, weight in zip(features, seen.flows, seen.weights):
+        if flow is not None:
+            for level, (of_level, moved) in enumerate(zip(of_view, levels)):
+                size = moved.shape[1::-1]  # each level is the mean of the one before it
+                flow, weight = (cv2.resize(a, size, interpolation=cv2.INTER_AREA) for a in (flow, weight))
+                kernels.gather_features(of_level, np.float32(1 / (4 << level)), flow, weight, moved)
     return levels

@@ -59,23 +59,28 @@ def gather_features(features, scale, flow, weight, moved):
 
 
 @compiled
-def assemble(moved, face, plate, drawing, ids, table, place, x):
-    """The generator's input of moved (h, w, 4) over the plate, see `conditioning.condition`.
+def assemble(moved, face, plate, drawing, ids, table, place, warped, cells):
+    """The picture of moved (h, w, 4) over the plate, and the generator's input, see `conditioning.Condition`.
 
-    face: (h, w) float32. table: (F+1, 6) float32, maps of each triangle. plate, drawing: (S, S, 3) uint8, in which the
-    box begins at place (row, column). ids: (h, w) int32. x: (h, w, 13) float32.
+    face: (h, w) float32. table: (F+1, 6) uint8, maps of each triangle. plate, drawing: (S, S, 3) uint8, in which the
+    box begins at place (row, column). ids: (h, w) int32. warped: (h, w, 3) float32 in 0..255. cells: (h/4, w/4, 4, 4,
+    13) uint8.
     """
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
+    half = np.float32(0.5)
+    for i in range(ids.shape[0]):
+        for j in range(ids.shape[1]):
             below, beside = place[0] + i, place[1] + j
+            cell = cells[i >> 2, j >> 2, i & 3, j & 3]
             matte = moved[i, j, 3] + face[i, j] * (ONE - moved[i, j, 3])
             for k in range(3):
                 under = np.float32(plate[below, beside, k])
-                x[i, j, k] = (under + matte * (moved[i, j, k] - under)) / np.float32(127.5) - ONE
-                x[i, j, 3 + k] = drawing[below, beside, k] / np.float32(127.5) - ONE
+                colour = under + matte * (moved[i, j, k] - under)
+                warped[i, j, k] = colour
+                cell[k] = np.uint8(colour + half)
+                cell[3 + k] = drawing[below, beside, k]
             for k in range(6):
-                x[i, j, 6 + k] = table[ids[i, j], k]
-            x[i, j, 12] = matte
+                cell[6 + k] = table[ids[i, j], k]
+            cell[12] = np.uint8((matte + ONE) * np.float32(127.5) + half)
 
 
 @compiled
@@ -91,12 +96,12 @@ def add_flow(flow, painting, window, out):
 
 
 @compiled
-def refine(moved, x, face, plate, painting, window, place, out, apart):
+def refine(moved, warped, face, plate, painting, window, place, out, apart):
     """Write the refined warp, and how far it is from the warp, see `compose.paint_box`.
 
-    moved: (h, w, 4) with the residual flow. x: (h, w, 13), the generator's input. face, window: (h, w) float32. plate:
-    (S, S, 3) uint8, in which the box begins at place (row, column). painting: (h, w, 7) float32: mask, flow 2, colour 3
-    and change of the matte. out: (h+2, w+2, 10) float32 with a border that is left as it is: refined 3 in 0..255, four
+    moved: (h, w, 4) with the residual flow. warped: (h, w, 3) in 0..255. face, window: (h, w) float32. plate: (S, S, 3)
+    uint8, in which the box begins at place (row, column). painting: (h, w, 7) float32: mask, flow 2, colour 3 and
+    change of the matte. out: (h+2, w+2, 10) float32 with a border that is left as it is: refined 3 in 0..255, four
     that are left as they are, change of the matte, flow 2 in px. apart: (h, w), the largest difference of a colour.
     """
     for i in range(window.shape[0]):
@@ -110,7 +115,7 @@ def refine(moved, x, face, plate, painting, window, place, out, apart):
                 under = np.float32(plate[place[0] + i, place[1] + j, k])
                 refined = under + matte * (moved[i, j, k] - under)
                 out[i + 1, j + 1, k] = refined
-                most = max(most, abs(refined - (x[i, j, k] + ONE) * np.float32(127.5)))
+                most = max(most, abs(refined - warped[i, j, k]))
             apart[i, j] = most
             out[i + 1, j + 1, 7] = change
             out[i + 1, j + 1, 8] = painting[i, j, 1] * share
@@ -118,11 +123,11 @@ def refine(moved, x, face, plate, painting, window, place, out, apart):
 
 
 @compiled
-def add_colour(x, painting, window, face, apart, tolerance, out):
+def add_colour(warped, painting, window, face, apart, tolerance, out):
     """Write what the painting adds to the refined warp, channels 3 to 5 of `refine`'s out, see `compose.paint_box`.
 
-    x, painting, window, face: as of `refine`. apart: (h, w), of `refine`, blurred. tolerance: the difference, of 255,
-    at which a quarter of the colour is left.
+    warped, painting, window, face: as of `refine`. apart: (h, w), of `refine`, blurred. tolerance: the difference, of
+    255, at which a quarter of the colour is left.
     """
     full = np.float32(255)
     for i in range(window.shape[0]):
@@ -133,8 +138,7 @@ def add_colour(x, painting, window, face, apart, tolerance, out):
             share = ONE - painting[i, j, 0]
             for k in range(3):
                 refined = out[i + 1, j + 1, k]
-                warped = (x[i, j, k] + ONE) * np.float32(127.5)
-                painted = face[i, j] * (warped - refined) + trust * painting[i, j, 3 + k] * np.float32(127.5)
+                painted = face[i, j] * (warped[i, j, k] - refined) + trust * painting[i, j, 3 + k] * np.float32(127.5)
                 image = min(max(refined + share * painted, np.float32(0)), full)
                 out[i + 1, j + 1, 3 + k] = (image - refined) * window[i, j]
 

@@ -13,7 +13,7 @@ from ..geometry.view import CROP, View
 from ..networks.generator import Generator
 from ..networks.inference import PersonGenerator, SourceFeatures
 from ..networks.weights import Weights, load
-from .conditioning import N_CHANNELS, STRIDE, Condition, carried
+from .conditioning import CELL, N_CHANNELS, STRIDE, Condition, carried
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -78,7 +78,7 @@ class Painter:
         config, name = self.weights.config, weights if isinstance(weights, str | Path) else "weights"
         if self.weights.source is None:
             raise UsageError(f"{name}: these weights paint without a warp and cannot animate; use the shipped ones.")
-        if (config.size, config.in_channels, config.unshuffle, config.stride) != (CROP, N_CHANNELS, 4, STRIDE):
+        if (config.size, config.in_channels, config.unshuffle, config.stride) != (CROP, N_CHANNELS, CELL, STRIDE):
             raise UsageError(f"{name}: these networks have another frame than animate can use; use the shipped ones.")
         self._source = SourceFeatures(self.weights.source, self.device, self.dtype)
 
@@ -133,5 +133,5 @@ class ConditionedGenerator:
         """
         planes = lambda a: torch.from_numpy(a)[None].permute(0, 3, 1, 2)
         moved = [planes(level) for level in carried(self.features, seen)]
-        painting = self.generator(planes(seen.x), (seen.box[1], seen.box[0]), moved)
+        painting = self.generator(planes(seen.cells), (seen.box[1], seen.box[0]), moved)
         return np.ascontiguousarray(painting[0].permute(1, 2, 0).cpu().numpy())

@@ -16,6 +16,8 @@ from ..geometry.view import CROP, View, sample
 from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
 from .conditioning import STRIDE, Condition, condition
+from .palette import MouthPalette
+from .texture import keep_texture
 
 if TYPE_CHECKING:
     from ..motion.causal import CausalRetargeter
@@ -31,7 +33,7 @@ _BELOW = 1.45  # the same downwards, where the neck is
 class Square:
     """One frame as the networks see it, in a box of the crop.
 
-    warp: the geometry. seen: the generator's input. painted: see `compose.paint_box`.
+    warp: the geometry. seen: the generator's input. painted: see `compose.paint_box` and `texture.keep_texture`.
     """
 
     warp: Warp
@@ -41,7 +43,7 @@ class Square:
     @property
     def warped(self) -> np.ndarray:
         """The picture as the mesh alone warps it, (h, w, 3) uint8."""
-        return to_uint8(self.seen.x[..., :3])
+        return np.rint(self.seen.warped).astype(np.uint8)
 
     @property
     def image(self) -> np.ndarray:
@@ -52,7 +54,7 @@ class Square:
     @property
     def mouth(self) -> np.ndarray:
         """Where the inside of the mouth is, (h, w) bool."""
-        return self.seen.x[..., 6] > 0.5
+        return self.seen.mouth > 0.5
 
 
 class Renderer:
@@ -74,6 +76,7 @@ class Renderer:
         self._views, self._plate, self._generator, self._box = views, plate, generator, box
         self._portrait = portrait
         self._warper = portrait.warper() if portrait else Warper(views)
+        self._palette = MouthPalette.of(views[0])
 
     @classmethod
     def of(cls, portrait: Portrait, generator: ConditionedGenerator | None = None, box: Box = WHOLE) -> Renderer:
@@ -85,7 +88,12 @@ class Renderer:
         warp = self._warper.warp(target)
         seen = condition(warp, self._views, self._plate, target, self._box)
         painting = self._generator.paint(seen) if self._generator else None
-        return Square(warp, seen, paint_box(seen, self._views, self._plate, painting))
+        painted = paint_box(seen, self._views, self._plate, painting)
+        if painting is not None:
+            keep_texture(painted)
+            if self._palette is not None:
+                self._palette.apply(painted, seen.mouth)
+        return Square(warp, seen, painted)
 
     def frame(self, target: np.ndarray) -> np.ndarray:
         """Return the whole photo with the head moved to target landmarks (478, 3), px of the crop: (H, W, 3) uint8."""

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..geometry.fill import push_pull
 from ..geometry.view import View
-from ..landmarks.tracking import quiet_stderr, solution
+from ..landmarks.tracking import solution
+from ..system.quiet import quiet_stderr
 
 _ALONE = Lock()  # a graph of MediaPipe takes one picture at a time
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError, UsageError
-from ..geometry.mesh import HeadMesh
+from ..geometry.mesh import HeadMesh, rasterise
 from ..geometry.view import CROP, View
 from ..geometry.warp import STEP, Warper
 from ..landmarks.refining import Refiner
@@ -20,7 +20,8 @@ HEAD_RISE = 0.06  # how far the crop's centre is above that of the landmarks, in
 MIN_FACE = 24  # px, height of the landmarks' box: smaller faces have no features to move
 MATTE_SIZE = 640  # px, longer side at which the matte is computed
 _TWIN = 2.0  # mean difference of two crops, of 255, below which they are one photo: re-encoding makes about 1
-_HOLD_BAND = 0.04  # of the region's side: where the region ends inside the photo, all of it is held to the photo
+_HOLD_BAND = 0.04  # of the region's side: how softly what moves ends in what does not
+_BAND = 64  # px, height of the bands in which a region is sampled
 
 
 def head_square(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
@@ -68,7 +69,8 @@ class Region:
 
     box: (x0, y0, x1, y1) px of the photo. frame: the box that holds this and the crop, in crop px, integers, for the
     Warper. rgba: (h, w, 4) uint8, the photo with the person's matte. plate: (h, w, 3) uint8, the background behind
-    them. hold: (h, w) float32, 1 where the region ends inside the photo and must equal it.
+    them. hold: (h, w) float32, 1 where nothing moves and the photo must stay as it is. bands: boxes (x0, y0, x1, y1) px
+    of the region that together hold all that can move.
     """
 
     box: tuple[int, int, int, int]
@@ -76,6 +78,7 @@ class Region:
     rgba: np.ndarray
     plate: np.ndarray
     hold: np.ndarray
+    bands: list[tuple[int, int, int, int]]
 
 
 class Portrait:
@@ -153,7 +156,8 @@ class Portrait:
 
     def _region(self) -> Region:
         height, width = self.photo.shape[:2]
-        shell = HeadMesh(self.landmarks).rings[..., :2]
+        mesh = HeadMesh(self.landmarks)
+        shell = mesh.rings[..., :2]
         rings = shell.reshape(-1, 2)
         x0, y0 = np.maximum(np.floor(rings.min(0)), 0).astype(int)
         x1, y1 = np.minimum(np.ceil(rings.max(0)), (width, height)).astype(int)
@@ -166,16 +170,39 @@ class Portrait:
             shrink = min(1.0, MATTE_SIZE / max(photo.shape[:2]))
             small = cv2.resize(photo, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else photo
             matte = cv2.resize(layers.matte(small), photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        hold = np.zeros(photo.shape[:2], np.float32)
-        band = max(2.0, _HOLD_BAND * max(hold.shape))
-        for edge, axis, inside in ((x0 > 0, 1, 1), (y0 > 0, 0, 1), (x1 < width, 1, -1), (y1 < height, 0, -1)):
-            if edge:
-                ramp = np.clip(2 - 2 * np.arange(hold.shape[axis], dtype=np.float32) / band, 0, 1)[::inside]
-                hold = np.maximum(hold, ramp[None] if axis else ramp[:, None])
+        hold = _hold(mesh, (int(x0), int(y0), int(x1), int(y1)), (width, height))
         rgba = np.dstack([photo, (matte * 255).round().astype(np.uint8)])
         person = matte if self.background == "still" else np.zeros_like(matte)  # "warp" has a single layer
         plate = layers.plate(photo, person, shell[0] - (x0, y0))
-        return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, plate, hold)
+        return Region((int(x0), int(y0), int(x1), int(y1)), frame, rgba, plate, hold, _bands(hold))
+
+
+def _hold(mesh: HeadMesh, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    """Return where a box of a photo of that size (width, height) must stay as it is, (h, w) float32 of 0 to 1.
+
+    It is 1 where no triangle of the mesh can move, and falls to 0 towards the head.
+    """
+    x0, y0, x1, y1 = box
+    moving = np.append(mesh.can_move, False)[rasterise(mesh.vertices, box)].astype(np.uint8)
+    around = cv2.copyMakeBorder(moving, 1, 1, 1, 1, cv2.BORDER_REPLICATE)  # at the photo's own border nothing ends
+    for edge, is_inside in (
+        (around[:, 0], x0 > 0), (around[0], y0 > 0), (around[:, -1], x1 < size[0]), (around[-1], y1 < size[1])
+    ):  # fmt: skip
+        if is_inside:
+            edge[:] = 0
+    band = max(2.0, _HOLD_BAND * max(moving.shape))
+    distance = cv2.distanceTransform(around, cv2.DIST_L2, 5)[1:-1, 1:-1] - 1
+    return np.clip(2 - 2 * distance / band, 0, 1)
+
+
+def _bands(hold: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """Return boxes (x0, y0, x1, y1), one below the other, that hold all of a region that is not wholly held."""
+    bands = []
+    for y0 in range(0, len(hold), _BAND):
+        free = np.flatnonzero((hold[y0 : y0 + _BAND] < 1).any(0))
+        if len(free):
+            bands.append((int(free[0]), y0, int(free[-1]) + 1, min(y0 + _BAND, len(hold))))
+    return bands
 
 
 def _refined(photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ portrait and driver and shows any later change; C2PA has no place for it in WebM
 signature has no time stamp of a third party.
 """
 
-import mimetypes
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,20 +17,13 @@ import numpy as np
 
 from .. import __version__
 from ..errors import InputError, PortraitAnimError, UsageError
-from ..networks.weights import sha256_of
 from ..system.files import PathLike, partial_path, remove
+from .ingredients import OFFLINE, Ingredient
 from .signing import Identity, load_identity, own_identity
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 TOOL = f"portrait-anim {__version__}"
 DESCRIPTION = f"Made with {TOOL}: a still portrait animated by a driver clip (synthetic motion)."
-HASH = "portrait-anim.sha256"  # key in an ingredient's metadata: the SHA-256 of its file
-# Settings for c2pa: nothing is fetched, and no pictures of the inputs go into the manifest.
-OFFLINE: dict[str, Any] = {
-    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
-    "builder": {"thumbnail": {"enabled": False}},
-    "core": {"backing_store_memory_threshold_in_mb": 16},  # not 512: no large file is copied to memory
-}
 _SIGNABLE = (".mp4", ".mov", ".m4v", ".png", ".gif")
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # the uuid of XMP in MP4 and MOV
 _XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -70,7 +62,7 @@ class Marking:
         self._inputs = [*(("portrait", Path(image)) for image in images), ("driver", Path(driver))]
         self._private = private
         self._identity: Identity | None = None
-        self._ingredients: list[tuple[dict, Path | None]] | None = None
+        self._ingredients: list[Ingredient] | None = None
         if sign_cert is not None and sign_key is not None:
             self._identity = load_identity(sign_cert, sign_key)
             self._try_to_sign(self._identity, sign_cert)
@@ -104,21 +96,12 @@ class Marking:
             with open(path, "rb") as source, open(signed, "w+b") as target:
                 self._identity = self._identity or own_identity()
                 if self._ingredients is None:
-                    self._ingredients = [self._ingredient(n, *part) for n, part in enumerate(self._inputs)]
+                    inputs = enumerate(self._inputs)
+                    self._ingredients = [Ingredient.of(number, *given, self._private) for number, given in inputs]
                 _sign_stream(self._identity, self._ingredients, path.suffix[1:].lower(), source, target)
             os.replace(signed, path)
         finally:
             remove(signed)
-
-    def _ingredient(self, number: int, role: str, path: Path) -> tuple[dict, Path | None]:
-        """Return what the manifest says about an input, and its path if c2pa should search it for provenance."""
-        ingredient: dict[str, Any] = {"relationship": "inputTo", "label": f"input{number}", "description": role}
-        ingredient["title"] = role if self._private else path.name
-        if kind := mimetypes.guess_type(path.name)[0]:
-            ingredient["format"] = kind
-        if path.is_file():
-            ingredient["metadata"] = {HASH: sha256_of(path)}
-        return ingredient, None if self._private or not path.is_file() else path
 
     def _try_to_sign(self, identity: Identity, certificate: PathLike) -> None:
         """Raise InputError if C2PA does not accept the user's certificate.
@@ -140,7 +123,7 @@ class Marking:
 
 
 def _sign_stream(
-    identity: Identity, ingredients: list[tuple[dict, Path | None]], kind: str, source: BinaryIO, target: BinaryIO
+    identity: Identity, ingredients: list[Ingredient], kind: str, source: BinaryIO, target: BinaryIO
 ) -> None:
     """Copy a file of some kind, such as "mp4", from one binary stream to another, with a signed manifest added."""
     import c2pa
@@ -158,8 +141,7 @@ def _sign_stream(
         "claim_generator_info": [agent],
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}],
     }
-    kinds = c2pa.Builder.get_supported_mime_types()
-    plain = [about for about, path in ingredients if path is None or about.get("format") not in kinds]
+    plain = [about for about, path in ingredients if path is None]
     algorithm = c2pa.C2paSigningAlg[identity.algorithm]
     info = c2pa.C2paSignerInfo(algorithm, identity.chain.encode(), identity.key.encode(), None)
     with (
@@ -168,7 +150,7 @@ def _sign_stream(
         c2pa.Signer.from_info(info) as signer,
     ):
         for about, path in ingredients:
-            if path is not None and about not in plain:
+            if path is not None:
                 with open(path, "rb") as file:
                     builder.add_ingredient(about, about["format"], file)
         builder.sign(signer, kind, source, target)

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..system.files import PathLike
-from .marks import HASH, OFFLINE, SOURCE_TYPE
+from .ingredients import HASH, OFFLINE
+from .marks import SOURCE_TYPE
 from .signing import SELF_MADE, own_issuer
 
 _TOOL = re.compile(rb"Made with (portrait-anim [0-9][0-9A-Za-z.+-]{0,40}):")

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "helper_process": ("can_run_helper", "run_in_helper"),
         "lazy": ("lazy_exports",),
         "network": ("foreign_request", "is_loopback", "listen", "shown_name"),
+        "quiet": ("quiet_python", "quiet_stderr"),
         "signals": ("raise_on", "signals_deferred"),
         "threads": ("cores", "gc_paused", "single_threaded_libraries"),
     },

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.view import CROP
-from .augmentation import recoloured, sampling_grid, taken
+from .augmentation import gain_of_light, recoloured, sampling_grid, taken
 from .conditioning import Warps, cut
 from .frames import Pictures
 
 _FLOATS = ("maps", "table", "shifts", "weights", "face", "shown")
-_NUMBERS = ("flip", "back", "nodes", "colours", "tone")
+_NUMBERS = ("flip", "back", "nodes", "light", "colours", "tone")
 
 
 @dataclass
@@ -46,10 +46,9 @@ class Batch:
         """R, the boxes of each episode."""
         return self.warps.corners.shape[1]
 
-    @property
-    def source(self) -> Tensor:
-        """The views as the source encoder takes them, (B V, 7, 512, 512)."""
-        return torch.cat([self.views, self.drawings], 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    def source(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return the views as the source encoder takes them, (B V, 7, 512, 512), or only some rows of that."""
+        return torch.cat([self.views.flatten(0, 1)[rows], self.drawings.flatten(0, 1)[rows]], 1)
 
 
 def make_batch(episodes: dict[str, Tensor], pictures: Pictures, device: torch.device, sharp: int) -> Batch:
@@ -67,7 +66,11 @@ def make_batch(episodes: dict[str, Tensor], pictures: Pictures, device: torch.de
     )  # fmt: skip
     counts = torch.cat([present[:, :1], torch.zeros_like(present[:, :1]), present[:, 1:]], 1)  # (B, V)
     seen = used | counts
-    views, plate, target = _changed(pictures, there, warps)
+    numbers = {name: there[name] for name in _NUMBERS}
+    if static:
+        views, plate, target = _changed(pictures, numbers, warps)
+    else:  # what nobody looks at is left out
+        views, plate, target = _changed_each(pictures, numbers, warps, seen)
     as_colour = lambda drawing: drawing.to(device, non_blocking=True).float() / 127.5 - 1
     drawn = as_colour(episodes["source_drawings"])
     drawings = torch.cat([drawn[:, :1], drawn[:, :1].flip(4), drawn[:, 1:]], 1)
@@ -93,22 +96,62 @@ def _shortened(which: list[Tensor | None], count: int) -> list[Tensor | None]:
 
 def _changed(pictures: Pictures, numbers: dict[str, Tensor], warps: Warps) -> tuple[Tensor, Tensor, Tensor]:
     """Return views (B, V, 4, 512, 512), plate and target (N, 3, h, w), changed as the numbers say."""
-    grid = sampling_grid(numbers)
+    grid, light = sampling_grid(numbers), gain_of_light(numbers)
     count = pictures.photos.shape[1]
     whole = torch.cat([pictures.photos.flatten(1, 2), pictures.plates], 1)
     colours = taken(whole, grid).unflatten(1, (-1, 3))  # photos, then the plate
     mattes = taken(pictures.mattes, grid) / 255
-    # The mirror image is the canvas as it is now, in the light that was found for it before.
-    gain = F.interpolate(pictures.gains.float().flip(3), (CROP, CROP), mode="bilinear", align_corners=False)
-    mirror = (colours[:, :1] * taken(gain, grid)[:, None]).clamp(0, 255).flip(4)
-    colours = recoloured(torch.cat([colours, mirror], 1), numbers)
+    mirror = _mirror(pictures, colours[:, :1], grid)
+    colours = recoloured(torch.cat([colours, mirror], 1), numbers, light[:, None])
     photos, plate, mirror = colours[:, :count], colours[:, count], colours[:, count + 1 :]
     images = torch.cat([photos[:, :1], mirror, photos[:, 1:]], 1)
     mattes = torch.cat([mattes[:, :1], mattes[:, :1].flip(3), mattes[:, 1:]], 1)
     views = torch.cat([images, mattes[:, :, None]], 2)
+    return views, cut(plate, warps), _targets(pictures, numbers, warps, grid, light)
+
+
+def _mirror(pictures: Pictures, canvas: Tensor, grid: Tensor) -> Tensor:
+    """Return the mirror image of the canvas as it is now, in the light that was found for it before.
+
+    Other light comes after this: a mirror image is brought to the light of its canvas, whatever that is.
+    """
+    gain = F.interpolate(pictures.gains.float().flip(3), (CROP, CROP), mode="bilinear", align_corners=False)
+    return (canvas * taken(gain, grid)[:, None]).clamp(0, 255).flip(4)
+
+
+def _targets(
+    pictures: Pictures, numbers: dict[str, Tensor], warps: Warps, grid: Tensor, light: Tensor | None
+) -> Tensor:
     places = cut(grid.permute(0, 3, 1, 2), warps).permute(0, 2, 3, 1)
     target = taken(pictures.targets.flatten(0, 1), places).unflatten(0, (len(grid), -1))
-    return views, cut(plate, warps), recoloured(target, numbers).flatten(0, 1)
+    light = None if light is None else cut(light, warps).unflatten(0, (len(grid), -1))
+    return recoloured(target, numbers, light).flatten(0, 1)
+
+
+def _changed_each(
+    pictures: Pictures, numbers: dict[str, Tensor], warps: Warps, seen: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Do what `_changed` does for the views that matter, (B, V) bool; the others are black."""
+    grid = sampling_grid(numbers)
+    light = gain_of_light(numbers) if numbers["light"].any() else None
+    views = torch.zeros(*seen.shape, 4, CROP, CROP, device=grid.device)
+    plates = []
+    for n in range(len(grid)):
+        own = Pictures(*(part[n : n + 1] for part in vars(pictures).values()))
+        here, of_n = grid[n : n + 1], {name: value[n : n + 1] for name, value in numbers.items()}
+        rows = [0, *(seen[n, 2:].nonzero()[:, 0] + 1).tolist()]  # photos
+        slots = [row + (row > 0) for row in rows]
+        colours = taken(torch.cat([own.photos[0, rows].flatten(0, 1), own.plates[0]])[None], here).unflatten(1, (-1, 3))
+        mattes = taken(own.mattes[:, rows], here)[0] / 255
+        if seen[n, 1]:
+            colours = torch.cat([colours, _mirror(own, colours[:, :1], here)], 1)
+            mattes = torch.cat([mattes, mattes[:1].flip(2)])
+            slots.append(1)
+        colours = recoloured(colours, of_n, None if light is None else light[n : n + 1, None])[0]
+        plates.append(colours[len(rows)])
+        for slot, image, matte in zip(slots, [*colours[: len(rows)], *colours[len(rows) + 1 :]], mattes):
+            views[n, slot, :3], views[n, slot, 3] = image, matte
+    return views, cut(torch.stack(plates), warps), _targets(pictures, numbers, warps, grid, light)
 
 
 def collate(items: list[dict]) -> dict[str, Tensor]:

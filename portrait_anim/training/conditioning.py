@@ -7,8 +7,7 @@ episodes are computed that use it, unless shapes must not change (on a GPU).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import cv2
@@ -120,7 +119,6 @@ def condition(warps: Warps, views: Tensor, plate: Tensor, drawing: Tensor) -> Se
     table = _looked_up(warps.table.flatten(0, 1), ids.flatten(0, 1).flatten(1)).transpose(1, 2)
     maps = table.reshape(count, -1, *ids.shape[2:])
     seen.x = torch.cat([plate + matte * (colours - plate), drawing, maps, matte], 1)
-    seen.x = seen.x.contiguous(memory_format=torch.channels_last)
     return seen
 
 
@@ -131,10 +129,10 @@ def _moved(views: Tensor, seen: Seen, residual: Tensor | None = None) -> tuple[T
     return colours, matte + seen.face * (1 - matte)
 
 
-def carry(images: Tensor, seen: Seen, change: Callable[[Tensor], Tensor] = lambda a: a, residual: Tensor | None = None):
+def carry(images: Tensor, seen: Seen, residual: Tensor | None = None) -> Tensor:
     """Move images (B, V, C, S, S), of any S, by the flows and blend them: (N, C, h, w).
 
-    change is done to flows and weights before. residual: (N, 2, h, w) px, is added to the flows.
+    residual: (N, 2, h, w) px, is added to the flows.
     """
     total = None
     for view, (flow, weight, episodes) in enumerate(zip(seen.flows, seen.weights, seen.warps.episodes)):
@@ -144,7 +142,7 @@ def carry(images: Tensor, seen: Seen, change: Callable[[Tensor], Tensor] = lambd
             added = residual.unflatten(0, (-1, flow.shape[1]))
             flow = flow + (added if episodes is None else added[episodes])
         image = images[:, view] if episodes is None else images[episodes, view]
-        moved = change(weight) * _looked_at(image.float(), change(flow))
+        moved = weight * _looked_at(image.float(), flow)
         if total is None:
             total = moved  # the canvas is used by all
         else:
@@ -159,10 +157,16 @@ def carried(features: list[Tensor], seen: Seen, fold: int = 4) -> list[Tensor]:
     """
     levels = []
     for level, of_views in enumerate(features):
-        pool = lambda a, k=fold << level: F.avg_pool2d(a.flatten(0, 1), k).unflatten(0, a.shape[:2])
-        moved = carry(of_views, seen, pool)
+        seen = _pooled(seen, 2 if level else fold)
+        moved = carry(of_views, seen)
         levels.append(moved.to(of_views.dtype, memory_format=torch.channels_last))
     return levels
+
+
+def _pooled(seen: Seen, cell: int) -> Seen:
+    """Return flows and weights as means over cells of so many px."""
+    pool = lambda a: None if a is None else F.avg_pool2d(a.flatten(0, 1), cell).unflatten(0, a.shape[:2])
+    return replace(seen, flows=[*map(pool, seen.flows)], weights=[*map(pool, seen.weights)])
 
 
 def cut(images: Tensor, warps: Warps) -> Tensor:

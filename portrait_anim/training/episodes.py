@@ -18,7 +18,7 @@ from ..geometry.warp import Warper
 from ..painting.conditioning import STRIDE
 from .augmentation import Augmentation, AugmentationConfig
 from .conditioning import AROUND, warp_numbers
-from .frames import canvases
+from .decoded import canvases
 from .shards import Shard
 
 _BLANK = np.zeros((0, 0, 3), np.uint8)
@@ -33,8 +33,11 @@ class EpisodeConfig:
     photos: int = 2  # K: photos of the person at most, of which the first is the canvas
     several: float = 0.35  # share of episodes with more photos than one
     sharp: float = 0.625  # share of a batch that is of 512 px clips, as far as there are both kinds
-    expressive: float = 0.45  # share of targets whose mouth and eyes differ most from the canvas, of a few candidates
-    turned: float = 0.3  # share of targets whose head is turned most differently
+    candidates: int = 7  # frames of which a target is chosen
+    expressive: float = 0.36  # share of targets whose mouth and eyes differ most from the canvas
+    wide: float = 0.14  # share whose mouth is open widest
+    closed: float = 0.08  # share whose eyes are closed most
+    turned: float = 0.27  # share whose head is turned most differently; the rest is any frame
     edges: float = 0.35  # share of boxes, if not whole frames, around the edge of the head; the others show the face
     change: AugmentationConfig = field(default_factory=AugmentationConfig)
 
@@ -58,10 +61,11 @@ class Episodes(Dataset):
         self._openness = [openness(points) for points in self._landmarks]
         self._turn = [head_turn(points) for points in self._landmarks]
         # Long clips count more, but not in proportion: another person teaches more than another minute. So do
-        # clips in which mouth and eyes move; clips of the same person share their weight in part.
-        moves = np.array([o.std(0).sum() for o in self._openness])
+        # clips in which mouth, eyes and head move; clips of the same person share their weight in part.
+        moves, turns = (np.array([values.std(0).sum() for values in of]) for of in (self._openness, self._turn))
+        lively = sum(values / max(float(np.median(values)), 1e-6) for values in (moves, turns)) / 2
         clips = np.bincount(self._person)[self._person]
-        weight = np.array([min(len(s), 120) ** 0.5 for s in shards]) * np.clip(moves / np.median(moves), 0.3, 3)
+        weight = np.array([min(len(s), 120) ** 0.5 for s in shards]) * np.clip(lively, 0.3, 3)
         weight /= clips**0.5
         sharp = np.array([s.is_sharp for s in shards])
         self.sharp = batch if sharp.all() else round(config.sharp * batch) if sharp.any() else 0  # episodes of a batch
@@ -95,12 +99,21 @@ class Episodes(Dataset):
 
     def _target(self, number: int, source: int, rng: np.random.Generator) -> int:
         """Draw a frame: one unlike the source in mouth and eyes, or in the head's turn, or any."""
-        candidates = rng.integers(0, len(self._landmarks[number]), 5)
-        draw = rng.random() - self.config.expressive
-        if draw >= self.config.turned:
-            return int(candidates[0])
-        values = self._openness[number] if draw < 0 else self._turn[number]
-        return int(candidates[np.abs(values[candidates] - values[source]).sum(1).argmax()])
+        config, opening, turn = self.config, self._openness[number], self._turn[number]
+        some = rng.integers(0, len(opening), config.candidates)
+        unlike = lambda values: np.abs(values[some] - values[source]).sum(1)
+        choices = [
+            (config.expressive, lambda: unlike(opening)),
+            (config.wide, lambda: opening[some, 0]),
+            (config.closed, lambda: -opening[some, 2:].sum(1)),
+            (config.turned, lambda: unlike(turn)),
+        ]
+        draw = rng.random()
+        for share, value in choices:
+            if draw < share:
+                return int(some[value().argmax()])
+            draw -= share
+        return int(some[0])
 
 
 def describe(

@@ -1,23 +1,23 @@
-"""The pictures of the shards as tensors: decoded when they are asked for, or once for all on a device with memory."""
+"""The pictures of the shards as tensors: from decoded files, or all of them in the memory of a GPU that has room."""
 
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry.view import CROP, GAIN, View
-from ..portrait import layers
-from .shards import Shard
+from ..geometry.view import CROP, GAIN
+from .decoded import DecodedClips, behind, canvases
+from .shards import Shard, resized
 
 MATTE = CROP // 2  # px: a matte is smooth
-CANVASES = 8  # frames of a shard that may be an episode's canvas: a background must be made for each
-_KEPT = 48  # backgrounds that are kept when pictures are decoded on demand
+CACHE_GB = 20.0  # of disk for decoded frames: about 1,200 s of video at 512 px and 15 frames/s
 _ROOM = 0.6  # of a GPU's free memory may be filled with frames
 
 
@@ -37,62 +37,56 @@ class Pictures:
     targets: Tensor
 
 
-def canvases(length: int) -> list[int]:
-    """Return the frames of a shard of so many that may be a canvas, spread over it."""
-    return sorted(set(np.linspace(0, length - 1, min(CANVASES, length)).round().astype(int).tolist()))
-
-
-def behind(view: View) -> tuple[np.ndarray, np.ndarray]:
-    """Return a view's plate (512, 512, 3) uint8, and the gain (64, 64, 3) of its mirror image."""
-    return layers.plate_behind(view), view.mirrored().gain
-
-
 def planes(image: np.ndarray) -> Tensor:
     """Return an image (H, W, C) as (C, H, W), without a copy."""
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
 class FrameStore:
-    """The frames of shards on a device. On a GPU with room for them they are decoded once, which takes a minute."""
+    """The frames of shards on a device. On a GPU with room for them they are decoded once, which takes a minute.
 
-    def __init__(self, shards: list[Shard], device: torch.device):
+    Elsewhere they are read from decoded files. folder: where these are, None for a temporary one. gigabytes: how large
+    it may become.
+    """
+
+    def __init__(
+        self, shards: list[Shard], device: torch.device, folder: Path | None = None, gigabytes: float = CACHE_GB
+    ):
         self.shards, self.device = shards, device
         self._canvases = [canvases(len(shard)) for shard in shards]
-        self._layers = lru_cache(_KEPT)(self._made_layers)
         self._resident = self._fits() and self._decode()
+        if not self._resident:
+            self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="portrait-anim-")
+            self._clips = DecodedClips(folder or Path(self._temporary.name), gigabytes * 1e9)
 
     def fetch(self, shards: list[int], photos: np.ndarray, targets: np.ndarray) -> Pictures:
         """Return the pictures of episodes: of each the number of its shard, and of its frames.
 
         photos: (B, K), of which the first is one of `canvases`. targets: (B, R).
         """
-        frames = np.concatenate([photos, targets], 1)
-        first = [self._canvases[n].index(t) for n, t in zip(shards, photos[:, 0])]
         if self._resident:
-            frames_at, layers_at = self._frames_at[shards], self._layers_at[shards]
-            pick = lambda big, at: big[torch.from_numpy(at).to(self.device, non_blocking=True)]
-            images, mattes = pick(self._images, frames_at[:, None] + frames), pick(self._mattes, frames_at + photos.T)
-            plates, gains = (pick(big, layers_at + first) for big in (self._plates, self._gains))
-            mattes = mattes.transpose(0, 1)
-        else:
-            load = lambda picture, numbers: torch.stack(
-                [torch.stack([picture(n, t) for t in of_shard]) for n, of_shard in zip(shards, numbers.tolist())]
-            )
-            images, mattes = load(self._image, frames), load(self._matte, photos)
-            plates, gains = (torch.stack(parts) for parts in zip(*map(self._layers, shards, first)))
-            images, mattes, plates, gains = (a.to(self.device) for a in (images, mattes, plates, gains))
+            return self._picked(shards, photos, targets)
+        parts: list[list[Tensor]] = [[], [], [], [], []]
+        for n, of_photos, of_targets in zip(shards, photos.tolist(), targets.tolist()):
+            frames, mattes = self._clips.frames(self.shards[n])
+            plate, gain = self._clips.behind(self.shards[n], of_photos[0])
+            images = torch.stack([_image(frames[t]) for t in of_photos + of_targets])
+            count, of_mattes = len(of_photos), torch.stack([_matte(mattes[t]) for t in of_photos])
+            values = (images[:count], of_mattes, planes(plate), planes(gain), images[count:])
+            for part, value in zip(parts, values):
+                part.append(value)
+        return Pictures(*(torch.stack(part).to(self.device) for part in parts))
+
+    def _picked(self, shards: list[int], photos: np.ndarray, targets: np.ndarray) -> Pictures:
+        """Do what `fetch` does, from the device's memory."""
+        first = [self._canvases[n].index(t) for n, t in zip(shards, photos[:, 0])]
+        frames_at, layers_at = self._frames_at[shards], self._layers_at[shards] + first
+        pick = lambda big, at: big[torch.from_numpy(at).to(self.device, non_blocking=True)]
+        images = pick(self._images, frames_at[:, None] + np.concatenate([photos, targets], 1))
+        mattes = pick(self._mattes, frames_at[:, None] + photos)
+        plates, gains = pick(self._plates, layers_at), pick(self._gains, layers_at)
         count = photos.shape[1]
         return Pictures(images[:, :count], mattes, plates, gains, images[:, count:])
-
-    def _image(self, shard: int, t: int) -> Tensor:
-        return planes(self.shards[shard].image(t, CROP))
-
-    def _matte(self, shard: int, t: int) -> Tensor:
-        return torch.from_numpy((self.shards[shard].matte(t, MATTE) * 255).round().astype(np.uint8))
-
-    def _made_layers(self, shard: int, canvas: int) -> tuple[Tensor, Tensor]:
-        plate, gain = behind(self.shards[shard].view(self._canvases[shard][canvas]))
-        return planes(plate), planes(gain)
 
     def _fits(self) -> bool:
         if self.device.type != "cuda":
@@ -111,14 +105,23 @@ class FrameStore:
 
         def fill(shard: int) -> None:
             cv2.setNumThreads(1)
-            write = lambda big, at, picture, count: [big[at + t].copy_(picture(shard, t)) for t in range(count)]
-            write(self._images, self._frames_at[shard], self._image, lengths[shard])
-            write(self._mattes, self._frames_at[shard], self._matte, lengths[shard])
-            for t in range(layered[shard]):
-                plate, gain = self._made_layers(shard, t)
-                self._plates[self._layers_at[shard] + t].copy_(plate)
-                self._gains[self._layers_at[shard] + t].copy_(gain)
+            (frames, mattes), frames_at = self.shards[shard].decode(), self._frames_at[shard]
+            for t in range(lengths[shard]):
+                self._images[frames_at + t].copy_(_image(frames[t]))
+                self._mattes[frames_at + t].copy_(_matte(mattes[t]))
+            for n, t in enumerate(self._canvases[shard], self._layers_at[shard]):
+                plate, gain = behind(self.shards[shard], frames[t], mattes[t], t)
+                self._plates[n].copy_(planes(plate))
+                self._gains[n].copy_(planes(gain))
 
         with ThreadPoolExecutor() as pool:
             list(pool.map(fill, range(len(self.shards))))
         return True
+
+
+def _image(frame: np.ndarray) -> Tensor:
+    return planes(resized(frame, CROP, cv2.INTER_CUBIC))
+
+
+def _matte(matte: np.ndarray) -> Tensor:
+    return torch.from_numpy(resized(matte, MATTE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from ..networks.critic import Discriminator, crops
 from ..networks.generator import Painting
-from ..networks.perceptual import perceptual_distance
+from ..networks.perceptual import feature_distance, perceptual_distance
 from .conditioning import Composite, blurred
 
 JITTER = 8  # px
@@ -35,9 +36,10 @@ class LossWeights:
     sharp_local: float = 1.4  # both networks on mouth and eyes at 512 px, where the clip resolves them
     vgg19: float = 0.15  # the paper's weight, for features of Caffe's scale; only if the user has the networks
     vggface: float = 0.025
-    adversarial: float = 0.15
+    critic: float = 0.15  # of FeatureCritic: the share of its gradient beside that of all other terms together
+    adversarial: float = 0.15  # of the discriminator, which fine-tuning and the paper's kind of model have
     features: float = 4.0  # feature matching, times `adversarial`
-    match: float = 0.3  # L_MCH: the discriminator's row of a person is the source encoder's vector of them
+    match: float = 0.3  # L_MCH: the discriminator's row of a person is the embedder's vector of them
 
 
 def half(image: Tensor) -> Tensor:
@@ -100,27 +102,58 @@ def total_variation(flow: Tensor) -> Tensor:
     return (flow[:, :, 1:] - flow[:, :, :-1]).abs().mean() + (flow[..., 1:] - flow[..., :-1]).abs().mean()
 
 
+@dataclass
+class Close:
+    """What frozen networks see of M squares of full resolution, of what was made and of the truth.
+
+    made, real: feature maps, of ImageNetFeatures if it was asked, then of FaceNet. cut: cuts the same squares out of
+    images (N, C, h, w).
+    """
+
+    made: list[Tensor]
+    real: list[Tensor]
+    cut: Callable[[Tensor], Tensor]
+
+
 def local_losses(
     step: int, image: Tensor, target: Tensor, centres: Tensor, sharp: int, side: int,
     faces: nn.Module, looks: nn.Module | None, weights: LossWeights,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> tuple[dict[str, Tensor], Close | None]:  # fmt: skip
     """Return the weighted perceptual terms of squares of `side` px around the mouth and one of the eyes.
 
-    centres: (N, 4, 2) px, of which the mouth and the two eyes come first. sharp: as in `pixel_losses`.
+    looks: with it there is also a square at the head's edge. centres: (N, 4, 2) px: mouth, right eye, left eye, head's
+    edge. sharp: as in `pixel_losses`; of these boxes the terms at full resolution are, and what they compared.
     """
     rng = np.random.default_rng((1, step))
     eye, moved = int(rng.integers(1, 3)), torch.from_numpy(rng.integers(-JITTER, JITTER + 1, 2)).to(centres)
-    squares = lambda images, rows: torch.cat([crops(images[rows], centres[rows, n] + moved, side) for n in (0, eye)])
-    every, some = slice(None), slice(0, sharp)
-    made, real = squares(image, every), squares(target, every)
-    terms = {"face_local": weights.face_local * perceptual_distance(faces, half(made), half(real))}
-    if sharp:
-        made, real = (torch.cat([half_of[some] for half_of in a.chunk(2)]) for a in (made, real))
-        distance = perceptual_distance(faces, made, real)
-        if looks is not None:
-            distance = distance + perceptual_distance(looks, made, real)
-        terms["sharp_local"] = weights.sharp_local * distance
-    return terms
+
+    def squares(images: Tensor, rows: slice, places: tuple[int, ...]) -> Tensor:
+        return torch.cat([crops(images[rows], centres[rows, n] + moved, side) for n in places])
+
+    made, real = (half(squares(a, slice(None), (0, eye))) for a in (image, target))
+    terms = {"face_local": weights.face_local * perceptual_distance(faces, made, real)}
+    if not sharp:
+        return terms, None
+    places = (0, eye) if looks is None else (0, eye, 3)
+    cut = lambda images: squares(images, slice(0, sharp), places)
+    see = lambda squares: [level for net in (looks, faces) if net is not None for level in net.features(squares)]
+    with torch.no_grad():
+        seen = see(cut(target))
+    close = Close(see(cut(image)), seen, cut)
+    terms["sharp_local"] = weights.sharp_local * feature_distance(close.made, close.real)
+    return terms, close
+
+
+def above(better: list[Tensor], worse: list[Tensor], places: Tensor) -> Tensor:
+    """Return how far the scores `better` fail to be above those of the same places in `worse`.
+
+    better, worse: maps (N, 1, h, w). places: (N, 1, H, W), how much each place counts.
+    """
+    total = torch.zeros((), device=places.device)
+    for high, low in zip(better, worse):
+        share = F.adaptive_avg_pool2d(places, high.shape[2:])
+        total = total + (F.softplus(low - high) * share).sum() / share.sum()
+    return total / len(better)
 
 
 def generator_adversarial(

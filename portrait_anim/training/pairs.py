@@ -21,7 +21,7 @@ from .reposing import repose
 
 
 def _boxes() -> EpisodeConfig:
-    change = AugmentationConfig(turn=10.0, bend=0.0, palettes=0.0)
+    change = AugmentationConfig(turn=10.0, bend=0.0, palettes=0.0, lit=0.0)
     return EpisodeConfig(side=288, targets=2, change=change)
 
 
@@ -123,7 +123,7 @@ class TrainingPairs:
                 at = flow + residual - np.float32(0.5)
                 moved = cv2.remap(other.image, at, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
                 image += weight[..., None] * moved
-        matte = np.clip(square.seen.x[..., 12] + painted[..., 7], 0, 1)
+        matte = np.clip(square.seen.matte + painted[..., 7], 0, 1)
         image = over(image, matte, plate.astype(np.float32)) + painted[..., 3:6]
         posed = View(np.rint(np.clip(image, 0, 255)).astype(np.uint8), pose, matte)
         return ([posed], plate, view) if rng.random() < 0.5 else ([view], plate, posed)

@@ -6,20 +6,27 @@ describes the files. `index.jsonl` beside them says what became of every video.
 
 import hashlib
 import json
+import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ..errors import InputError, PortraitAnimError
+from ..errors import InputError, PortraitAnimError, UsageError
 from ..geometry.view import CROP
 from ..landmarks.refining import Refiner
 from ..portrait.portrait import cut_square, head_square
-from .shards import FIRST_SIZE, FORMAT, Shard, save_shard
+from ..system.signals import raise_on
+from .shards import FORMAT, Shard, make_shard, save_shard
 
+SMALL = 256  # px, side of the frames of videos that resolve the head less finely
+MATTE = 192  # px
+_PATIENCE = 5.0  # s, for a process that was told to stop
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif"}
 
 
@@ -27,12 +34,20 @@ VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif"}
 class PrepareConfig:
     """Which frames of a video are kept, and how they are stored."""
 
+    size: int = CROP  # px, the largest side of the frames: 512 or 256
     fps: float = 15.0  # faces move little between frames; more would store the same picture twice
     min_frames: int = 12
-    max_frames: int = 400  # per segment, so that one long interview does not fill the shards
+    max_frames: int = 144  # per shard, so that a clip that is decoded fits into memory beside others
     min_face: float = 60.0  # px, height of the face in the source: less has no mouth to learn from
     min_sharp: float = 440.0  # px, side of the square in the source from which it is kept at 512 px, not at 256
-    jpeg_quality: int = 95
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is seen in a file. is_test: whether that person is held out or, False, is not; None: it is drawn."""
+
+    group: str
+    is_test: bool | None = None
 
 
 def expand(videos: list[Path]) -> list[Path]:
@@ -50,59 +65,130 @@ def expand(videos: list[Path]) -> list[Path]:
     return found
 
 
-def read_groups(path: Path | None) -> dict[str, str]:
-    """Read {file stem: person} from a JSON-lines file with `id` and `group` in each line. Raises InputError."""
+def read_groups(path: Path | None) -> dict[str, Person]:
+    """Read who is in which file, {file stem: Person}, from a JSON-lines file. Raises InputError.
+
+    Each line has `id` and `group`, and may have `test`: true for a person who is held out, false for one who is not.
+    """
     if path is None:
         return {}
+    people: dict[str, Person] = {}
+    side: dict[str, bool | None] = {}
     try:
-        rows = [json.loads(line) for line in Path(path).read_text().splitlines() if line.strip()]
-        return {str(r["id"]): str(r["group"]) for r in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: every line must be JSON with `id` and `group` ({error}).") from error
+        for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+            if not line.strip():
+                continue
+            row = json.loads(line)
+            person = Person(str(row["group"]), row.get("test"))
+            if person.is_test not in (None, True, False):
+                raise ValueError(f"line {number}: test must be true or false")
+            if side.setdefault(person.group, person.is_test) != person.is_test:
+                raise ValueError(f"line {number}: {person.group} is on both sides of the split")
+            people[str(row["id"])] = person
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: every line must be JSON with `id` and `group`, and may have `test` ({error})."
+        ) from error
+    return people
 
 
 def prepare(
     videos: list[Path],
     out: Path,
     groups: Path | None = None,
+    size: int = CROP,
     workers: int = 2,
     config: PrepareConfig = PrepareConfig(),
     progress: Callable[[dict, int, int], None] = lambda report, done, total: None,
 ) -> list[dict]:
     """Make shards of videos in the folder `out`, and return a report per video.
 
-    Videos that index.jsonl lists, and that have not changed, are not read again, so an interrupted run can be resumed.
-    groups: see `read_groups`; without it every file is a person of its own. `progress(report, done, total)` is called
-    per video. A report is {"video", "shards", "kept", "rejected": {reason: frames}, "error"}.
+    Videos that index.jsonl lists, and that have not changed, are not read again, so an interrupted run can be resumed:
+    Ctrl-C and SIGTERM end it within seconds, and all shards that were written are whole. groups: see `read_groups`;
+    without it every file is a person of its own. size: the side of the frames in px, 512 or 256; a video that does not
+    resolve the head so finely is kept at 256. `progress(report, done, total)` is called per video; done and total are
+    bytes of videos. A report is {"video", "shards", "kept", "rejected": {reason: frames}, "error"}. Raises InputError,
+    UsageError.
     """
-    files, group_of = expand(videos), read_groups(groups)
+    if size not in (CROP, SMALL):
+        raise UsageError(f"--size {size} is not possible; choose {CROP} or {SMALL}.")
+    config = replace(config, size=size)
+    files, people = expand(videos), read_groups(groups)
     out.mkdir(parents=True, exist_ok=True)
     index = out / "index.jsonl"
-    known = {}
-    if index.exists():
-        for line in index.read_text().splitlines():
-            try:
-                row = json.loads(line)
-                known[row["video"], row["stamp"]] = row
-            except (ValueError, KeyError):
-                continue  # the last line of a run that was killed
-    reports, jobs = [], []
+    known = _known(index)
+    reports: list[dict] = []
+    todo: list[tuple] = []
+    sizes = {file: _bytes(file) for file in files}
+    total, done = sum(sizes.values()), 0
     for file in files:
+        person = people.get(file.stem, Person(file.stem))
         row = known.get((str(file), _stamp(file)))
-        if row and all((out / s).exists() for s in row["shards"]):
+        same = row and row.get("made") == _made(person, config)
+        if row and same and all((out / s).exists() for s in row["shards"]):
+            done += sizes[file]
             reports.append(row)
+            progress(row, done, total)
         else:
-            jobs.append((file, out, group_of.get(file.stem, file.stem), config))
-    for n, row in enumerate(reports, 1):
-        progress(row, n, len(files))
-    with ProcessPoolExecutor(max_workers=max(1, workers)) as pool, open(index, "a") as log:
-        for future in as_completed([pool.submit(_prepare_one, *job) for job in jobs]):
-            report = future.result()
+            todo.append((file, out, person, config))
+    with open(index, "a") as log:
+        for report in _in_processes(todo, workers):
             log.write(json.dumps(report) + "\n")
             log.flush()
             reports.append(report)
-            progress(report, len(reports), len(files))
+            done += sizes[Path(report["video"])]
+            progress(report, done, total)
     return reports
+
+
+def _known(index: Path) -> dict[tuple[str, str], dict]:
+    known = {}
+    for line in index.read_text().splitlines() if index.exists() else []:
+        try:
+            row = json.loads(line)
+            known[row["video"], row["stamp"]] = row
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of a run that was killed
+    return known
+
+
+def _made(person: Person, config: PrepareConfig) -> list:
+    """Return what shards depend on besides their video: if it is another now, they are made again."""
+    return [FORMAT, config.size, person.group, person.is_test]
+
+
+def _in_processes(todo: list[tuple], workers: int) -> Iterator[dict]:
+    """Yield the reports of `_prepare_one`. When the caller ends early, the processes are stopped at once."""
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(max(1, min(workers, len(todo) or 1)), initializer=_be_stopped_by_the_caller)
+    try:
+        for future in as_completed([pool.submit(_prepare_one, *job) for job in todo]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise PortraitAnimError(
+            "A process that prepares videos was lost; check the memory, use fewer --workers, and run it again."
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        processes = set(multiprocessing.active_children()) - others
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(_PATIENCE)
+            process.kill()
+
+
+def _be_stopped_by_the_caller() -> None:
+    """Leave Ctrl-C, which goes to every process of a terminal, to the caller, and clean up when it says stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise_on([signal.SIGTERM], SystemExit)
+
+
+def _bytes(file: Path) -> int:
+    try:
+        return max(1, file.stat().st_size)
+    except OSError:
+        return 1
 
 
 def _stamp(file: Path) -> str:
@@ -113,13 +199,14 @@ def _stamp(file: Path) -> str:
         return "missing"
 
 
-def _prepare_one(file: Path, out: Path, group: str, config: PrepareConfig) -> dict:
+def _prepare_one(file: Path, out: Path, person: Person, config: PrepareConfig) -> dict:
     """Make the shards of one video and return its report. A fault of the video itself is reported, not raised."""
     cv2.setNumThreads(1)
     report = {
         "video": str(file),
         "stamp": _stamp(file),
-        "group": group,
+        "group": person.group,
+        "made": _made(person, config),
         "shards": [],
         "kept": 0,
         "rejected": {},
@@ -127,7 +214,7 @@ def _prepare_one(file: Path, out: Path, group: str, config: PrepareConfig) -> di
     }
     stem = f"{file.stem}-{hashlib.sha256(str(file).encode()).hexdigest()[:6]}"
     try:
-        for number, shard in enumerate(_segments(file, group, config, report["rejected"])):
+        for number, shard in enumerate(_segments(file, person, config, report["rejected"])):
             name = f"{stem}-{number}.npz"
             save_shard(out / name, shard)
             report["shards"].append(name)
@@ -137,7 +224,7 @@ def _prepare_one(file: Path, out: Path, group: str, config: PrepareConfig) -> di
     return report
 
 
-def _segments(file: Path, group: str, config: PrepareConfig, rejected: dict[str, int]) -> Iterator[Shard]:
+def _segments(file: Path, person: Person, config: PrepareConfig, rejected: dict[str, int]) -> Iterator[Shard]:
     """Yield the runs of frames with one face that moves without a jump, each as a shard."""
     from ..landmarks.tracking import MediaPipeTracker
     from ..media.reading import FrameReader
@@ -149,7 +236,7 @@ def _segments(file: Path, group: str, config: PrepareConfig, rejected: dict[str,
 
     def close(reason: str) -> Iterator[Shard]:
         if len(frames) >= config.min_frames:
-            yield _make_shard(file, group, frames, faces, refiner, config)
+            yield _make_shard(file, person, frames, faces, refiner, config)
         elif frames:
             rejected[reason] = rejected.get(reason, 0) + len(frames)
         frames.clear()
@@ -185,7 +272,9 @@ def _segments(file: Path, group: str, config: PrepareConfig, rejected: dict[str,
         refiner.close()
 
 
-def _make_shard(file: Path, group: str, frames: list, faces: list, refiner: Refiner, config: PrepareConfig) -> Shard:
+def _make_shard(
+    file: Path, person: Person, frames: list, faces: list, refiner: Refiner, config: PrepareConfig
+) -> Shard:
     from ..portrait.layers import matte
 
     landmarks = np.stack(faces)
@@ -193,19 +282,17 @@ def _make_shard(file: Path, group: str, frames: list, faces: list, refiner: Refi
     centre, side = head_square(np.median(landmarks, axis=0))
     # A clip that is already cut close to the head is taken whole: cutting closer would lose the hair.
     side = min(width, height) if side > 0.8 * min(width, height) else side
-    size = CROP if side >= config.min_sharp else FIRST_SIZE
+    size = min(config.size, CROP if side >= config.min_sharp else SMALL)
     scale = size / side
     corner = np.clip(centre - side / 2, 0, np.maximum(np.array([width, height]) - side, 0))
     landmarks = landmarks * scale
     landmarks[..., :2] -= corner * scale
-    to_jpeg = lambda image, quality: cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].ravel()
-    images, mattes = [], []
+    crops, mattes = np.empty((len(frames), size, size, 3), np.uint8), np.empty((len(frames), MATTE, MATTE), np.uint8)
     for n, frame in enumerate(frames):
-        crop = cut_square(frame, corner, side, size)
-        landmarks[n] = refiner(crop, landmarks[n])
-        images.append(to_jpeg(crop[..., ::-1], config.jpeg_quality))
-        # Half the resolution is enough for the matte, which is smooth.
-        soft = cv2.resize(matte(crop), (size // 2, size // 2), interpolation=cv2.INTER_AREA)
-        mattes.append(to_jpeg((soft * 255).round().astype(np.uint8), 90))
-    header = {"format": FORMAT, "video": file.name, "group": group, "scale": scale, "size": size}
-    return Shard(header, images, mattes, landmarks.astype(np.float32))
+        crops[n] = cut_square(frame, corner, side, size)
+        landmarks[n] = refiner(crops[n], landmarks[n])
+        # A matte is smooth: few px are enough.
+        mattes[n] = np.rint(cv2.resize(matte(crops[n]), (MATTE, MATTE), interpolation=cv2.INTER_AREA) * 255)
+    header = {"video": file.name, "group": person.group, "scale": scale}
+    header |= {} if person.is_test is None else {"test": person.is_test}
+    return make_shard(header, crops, mattes, landmarks)

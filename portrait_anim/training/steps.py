@@ -35,13 +35,13 @@ class Made:
 
 def encode(source: SourceEncoder, batch: Batch) -> tuple[list[Tensor], Tensor]:
     """Look at the views of a batch: features of each level, (B, V, C, s, s), and e of each person, (B, n) float32."""
-    x, shape = batch.source, batch.views.shape[:2]
+    shape = batch.views.shape[:2]
     if batch.seen is None:
-        features, e = source(x)
+        features, e = source(batch.source())
     else:  # each view costs as much as a few boxes of the generator
-        rows = batch.seen.flatten().nonzero()[:, 0].to(x.device)
-        features, e = source(x[rows].contiguous(memory_format=torch.channels_last))
-        fill = lambda a: a.new_zeros((len(x), *a.shape[1:])).index_copy(0, rows, a)
+        rows = batch.seen.flatten().nonzero()[:, 0].to(batch.views.device)
+        features, e = source(batch.source(rows))
+        fill = lambda a: a.new_zeros((shape.numel(), *a.shape[1:])).index_copy(0, rows, a)
         features, e = [fill(level) for level in features], fill(e)
     share = (batch.present / batch.present.sum(1, keepdim=True))[..., None]
     e = (e.float().unflatten(0, shape) * share).sum(1)
@@ -73,8 +73,8 @@ def paint(generator: Generator, batch: Batch, features: list[Tensor], psi: Tenso
     inner = lambda a: a[..., margin : a.shape[2] - margin, margin : a.shape[3] - margin]
     composite = Composite(inner(composite.image), inner(composite.refined), inner(composite.painted))
     return Made(
-        composite.image.contiguous(memory_format=torch.channels_last),
-        inner(batch.target).contiguous(memory_format=torch.channels_last),
+        composite.image,
+        inner(batch.target),
         inner(batch.drawing),
         batch.centres - margin,
         inner(seen.x),

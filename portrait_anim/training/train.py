@@ -1,13 +1,12 @@
 """Meta-learning from shards: the loop around `trainer`, with checkpoints, samples and a clean end.
 
 Phase 1 learns without D; phase 2, after `adversarial_after` steps, with it. What ships is the moving average (EMA) of
-G and the encoder. A run's folder holds checkpoint.pt (everything to continue exactly), log.jsonl and samples-*.png.
+G and the encoder. A run's folder holds checkpoint.pt (everything to continue exactly), log.jsonl, losses.png, and the
+pictures of samples.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +20,17 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import UsageError
 from ..geometry.view import CROP
 from ..networks import weights
 from ..networks.config import PAPER, ModelConfig
-from ..painting.painter import choose_device
+from ..system.signals import ENDING
+from ..system.threads import cores
 from . import checkpoints
 from .batches import collate
 from .episodes import Episodes
+from .frames import CACHE_GB
+from .history import Log, can_plot, plot, read_log
+from .processes import joined
 from .shards import load_shards
 from .trainer import TrainConfig, Trainer
 
@@ -51,26 +53,8 @@ class _Window(Dataset):
 
 def _ignore_signals(worker: int) -> None:
     """Leave Ctrl-C, which goes to every process of a terminal, to the trainer, which saves first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def join_processes(device: str) -> torch.device:
-    """Return the device to train on, as the option says it; under torchrun, join its other processes.
-
-    Raises UsageError.
-    """
-    if device == "mps":
-        raise UsageError("--device mps: training there has not been tried; choose auto, cpu or cuda.")
-    chosen = choose_device(device)
-    if chosen.type == "mps":
-        chosen = torch.device("cpu")
-    if "RANK" in os.environ:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-        if chosen.type == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-            chosen = torch.device("cuda", torch.cuda.current_device())
-    return chosen
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def own_config(device: torch.device, paper: bool = False, **changes) -> TrainConfig:
@@ -78,7 +62,7 @@ def own_config(device: torch.device, paper: bool = False, **changes) -> TrainCon
     config = TrainConfig(**changes) if device.type == "cuda" else TrainConfig.for_cpu(**changes)
     if paper:
         whole = replace(config.episodes, side=CROP, targets=1)
-        config = replace(config, margin=0, source_every=1, critic_every=1, episodes=whole)
+        config = replace(config, margin=0, source_every=1, critic_rate=4e-4, settle_every=2, episodes=whole)
     return config
 
 
@@ -86,44 +70,79 @@ def meta_train(
     shards: Path,
     out: Path,
     minutes: float | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     model: ModelConfig = ModelConfig(),
     config: TrainConfig | None = None,
     init: Path | None = None,
     device: torch.device = torch.device("cpu"),
-    checkpoint_minutes: float = 3.0,
+    processes: int = 1,
+    cache: Path | None = None,
+    cache_gb: float = CACHE_GB,
+    checkpoint_minutes: float = 0.75,
     evaluate_minutes: float = 15.0,
     progress: Callable[[dict], None] = lambda report: None,
     sample: Callable[[Trainer, Path], dict] | None = None,
 ) -> Trainer:
     """Train on the shards of folder `shards` into folder `out`, continuing what is there.
 
-    It runs for `minutes` (None: until stopped); SIGTERM and Ctrl-C save a checkpoint and return. config: None for that
-    of the device. init: a weights file to start a new run from, with its model. progress gets step, losses and
-    frames/s about every 2 s; sample(trainer, out) is called every evaluate_minutes and at the end. Under torchrun every
-    process takes its share of the episodes, and gradients are averaged.
+    It runs for `minutes` (None: until stopped), whatever the run's whole plan in `config` is; SIGTERM, SIGHUP and
+    Ctrl-C save and return. A run in several such slices is the same as one in one piece, if it has as many processes.
+
+    workers: processes that make episodes, None for what suits the device. config: None for that of the device. init: a
+    weights file to start a new run from, with its model. processes: how many train together on this machine; under
+    torchrun they are there already. Each takes its share of the episodes, and gradients are averaged. cache: the folder
+    for decoded frames, None for `decoded` in that of the shards; cache_gb: how large it may become. progress gets step,
+    losses and frames/s about every 2 s. sample(trainer, out) is called every evaluate_minutes and at the end of a
+    slice.
+
+    Raises UsageError, InputError, OutputError, PortraitAnimError.
     """
+    given = (shards, out, minutes, workers, model, config, init, cache or shards / "decoded", cache_gb)
+    rest = (checkpoint_minutes, evaluate_minutes)
+    with joined(device, processes, _follow, *given, device, *rest) as place:
+        return _train(*given, place, *rest, progress, sample)
+
+
+def _follow(*given) -> None:
+    """Do what `meta_train` does in another process than the first."""
+    _train(*given, lambda report: None, None)
+
+
+def _train(
+    shards: Path, out: Path, minutes: float | None, workers: int | None, model: ModelConfig, config: TrainConfig | None,
+    init: Path | None, cache: Path, cache_gb: float, device: torch.device, checkpoint_minutes: float,
+    evaluate_minutes: float, progress: Callable[[dict], None], sample: Callable[[Trainer, Path], dict] | None,
+) -> Trainer:  # fmt: skip
     cv2.setNumThreads(1)  # before processes are forked: OpenCV's threads do not come along, and it would wait for them
     start = weights.load(init, critic=True) if init else None
     config = config or own_config(device, model.kind == PAPER)
-    trainer = Trainer(load_shards(shards, held_out=False), start.config if start else model, config, device)
+    model = start.config if start else model
+    trainer = Trainer(load_shards(shards, held_out=False), model, config, device, cache, cache_gb)
     _begin(trainer, out, start)
-    if config.steps is not None and trainer.step >= config.steps:
-        return trainer
     clock = _Clock(minutes, checkpoint_minutes, evaluate_minutes, trainer)
+    if clock.plan_is_over() or (config.steps is not None and trainer.step >= config.steps):
+        return trainer
+    log = Log(out / "log.jsonl", trainer.step) if trainer.rank == 0 else None
+    kept = checkpoints.settle(trainer)
     with _asked_to_stop() as stop:
         for episodes in _loader(trainer, workers):
             clock.add(trainer.train_step(episodes))
-            done = _all_agree(trainer, bool(stop) or trainer.step == config.steps or clock.over())
-            if trainer.rank == 0:
-                clock.report(progress, done)
-                if clock.due("save", done):
-                    checkpoints.save(trainer, out / "checkpoint.pt")
-                if sample and clock.due("sample", done):
+            ended = trainer.step == config.steps or clock.plan_is_over()
+            settled = ended or trainer.step % config.settle_every == 0
+            if settled:
+                trainer.planned = _of_the_first(trainer, trainer.seconds)
+                kept = checkpoints.settle(trainer)
+            done = _any_of_all(trainer, bool(stop) or ended or (settled and clock.over()))
+            if log is not None:
+                clock.report(lambda report: (progress(report), log.add(report, done)), done)
+                if done or (settled and clock.due("save")):
+                    checkpoints.save(kept, out / "checkpoint.pt")
+                if sample and ((done and not stop) or clock.due("sample")):  # who says stop does not want to wait
                     report = {"step": trainer.step, "seconds": round(trainer.seconds), **sample(trainer, out)}
-                    with open(out / "log.jsonl", "a") as log:
-                        log.write(json.dumps(report) + "\n")
+                    log.write(report)
                     progress(report)
+                    if can_plot():
+                        plot(read_log(log.path), out / "losses.png")
                     clock.rest()
             if done:
                 break
@@ -143,7 +162,9 @@ def _begin(trainer: Trainer, out: Path, start: weights.Weights | None) -> None:
         checkpoints.standardise(trainer)
 
 
-def _loader(trainer: Trainer, workers: int) -> DataLoader:
+def _loader(trainer: Trainer, workers: int | None) -> DataLoader:
+    if workers is None:  # a processor has nothing to gain: geometry is a twentieth of a step
+        workers = max(1, cores() // trainer.world - 2) if trainer.device.type == "cuda" else 0
     window = _Window(trainer.episodes, trainer.step, trainer.rank, trainer.world)
     return DataLoader(
         window,
@@ -158,9 +179,9 @@ def _loader(trainer: Trainer, workers: int) -> DataLoader:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[list[int]]:
-    """Within it SIGTERM and Ctrl-C only put their number into the list."""
+    """Within it SIGTERM, Ctrl-C and a terminal that is closed only put their number into the list."""
     stop: list[int] = []
-    handlers = {s: signal.signal(s, lambda number, _: stop.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {s: signal.signal(s, lambda number, _: stop.append(number)) for s in ENDING}
     try:
         yield stop
     finally:
@@ -168,7 +189,7 @@ def _asked_to_stop() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _all_agree(trainer: Trainer, done: bool) -> bool:
+def _any_of_all(trainer: Trainer, done: bool) -> bool:
     """Tell whether any process is done: all stop together."""
     if trainer.world == 1:
         return done
@@ -177,13 +198,22 @@ def _all_agree(trainer: Trainer, done: bool) -> bool:
     return bool(flag)
 
 
+def _of_the_first(trainer: Trainer, value: float) -> float:
+    """Return what the first process gives."""
+    if trainer.world == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=trainer.device)
+    dist.broadcast(shared, 0)
+    return float(shared)
+
+
 class _Clock:
     """Says what is due, and sums up what the steps since the last report gave."""
 
     def __init__(self, minutes: float | None, save: float, sample: float, trainer: Trainer):
         self._trainer, self._minutes, self._first = trainer, minutes, trainer.seconds
         self._every = {"save": 60 * save, "sample": 60 * sample}
-        self._begin = self._shown = time.monotonic()
+        self._begin = self._shown = self._block = time.monotonic()
         self._last = dict.fromkeys(self._every, self._begin)
         self._recent: list[dict[str, Tensor]] = []
 
@@ -191,13 +221,21 @@ class _Clock:
         self._recent.append(terms)
         self._trainer.seconds = self._first + time.monotonic() - self._begin
 
-    def over(self) -> bool:
-        return self._minutes is not None and time.monotonic() - self._begin >= 60 * self._minutes
+    def plan_is_over(self) -> bool:
+        """Tell whether a run that is planned by time has had it, as of the last time that all processes agreed."""
+        plan = self._trainer.config.plan_minutes
+        return plan is not None and self._trainer.planned >= 60 * plan
 
-    def due(self, what: str, done: bool) -> bool:
+    def over(self) -> bool:
+        """Tell, at the end of a block of steps, whether another one would take longer than the slice may."""
+        now = time.monotonic()
+        block, self._block = now - self._block, now
+        return self._minutes is not None and now + block - self._begin >= 60 * self._minutes
+
+    def due(self, what: str) -> bool:
         """Tell whether it is time to save or to sample; if so, the next time is counted from now."""
         now = time.monotonic()
-        if not done and now - self._last[what] < self._every[what]:
+        if now - self._last[what] < self._every[what]:
             return False
         self._last[what] = now
         return True
@@ -206,7 +244,7 @@ class _Clock:
         """Leave what was done since the last report out of the next frames/s."""
         self._shown = self._last["sample"] = time.monotonic()
 
-    def report(self, progress: Callable[[dict], None], done: bool) -> None:
+    def report(self, progress: Callable[[dict], object], done: bool) -> None:
         """Report the means of the recent steps, every few seconds: only then the device is waited for."""
         trainer, now = self._trainer, time.monotonic()
         if now - self._shown < SHOWN and not done:

@@ -12,7 +12,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..networks.config import PAPER, ModelConfig
-from ..networks.critic import Discriminator
 from ..networks.embedder import Embedder
 from ..networks.generator import Generator
 from ..networks.paper import PaperGenerator
@@ -21,10 +20,11 @@ from ..networks.source import SourceEncoder
 from ..networks.weights import parts_of
 from ..painting.painter import multiplies_in_bf16
 from . import losses
+from .adversary import FeatureAdversary, Judged, PaperAdversary
 from .batches import Batch, make_batch
 from .episodes import EpisodeConfig, Episodes
-from .frames import FrameStore
-from .losses import LossWeights, half
+from .frames import CACHE_GB, FrameStore
+from .losses import Close, LossWeights, half
 from .shards import Shard
 from .steps import Made, embed, encode, paint, paint_paper
 
@@ -36,16 +36,17 @@ class TrainConfig:
     batch: int = 8  # episodes a step and process; each has EpisodeConfig.targets boxes
     margin: int = 0  # px along the boxes' border that no loss looks at
     learning_rate: float = 3e-4
-    critic_rate: float = 4e-4
+    critic_rate: float = 1e-3
     warm_up: int = 200  # steps of rising learning rate
-    steps: int | None = None  # in all: the learning rate falls to 0 by then, as a cosine; None: it stays, no end
+    steps: int | None = None  # in all: the learning rate falls to 0 by then, as a cosine
+    plan_minutes: float | None = None  # the same by time, of all slices together; with neither the rate stays
     ema: float = 0.999
     clip_norm: float = 10.0
     adversarial_after: int = 4000  # steps of phase 1
-    critic_every: int = 1  # phase 2 asks D, and trains it, on every n-th step only
     source_every: int = 1  # the source encoder learns on every n-th step only; on the others it costs a third
-    look_every: int = 1  # the ImageNet losses on every n-th step only
+    look_every: int = 1  # the ImageNet losses of whole boxes on every n-th step only
     local_side: int = 192  # px: side of the squares around mouth and eyes that perceptual losses look at
+    settle_every: int = 16  # steps after which the state is rounded to what a checkpoint holds, see `checkpoints`
     vgg19: Path | None = None  # files of the paper's perceptual networks, which nobody may ship
     vggface: Path | None = None
     seed: int = 0
@@ -56,12 +57,16 @@ class TrainConfig:
     @classmethod
     def for_cpu(cls, **changes) -> TrainConfig:
         """Return steps of eight boxes, where what costs most is done less often; bf16 where the processor has it."""
-        own = dict(batch=2, margin=16, critic_every=3, source_every=3, look_every=2, local_side=128)
+        own = dict(batch=2, margin=16, source_every=3, look_every=2, local_side=128, settle_every=8)
         return cls(**own | dict(bf16=multiplies_in_bf16(), episodes=EpisodeConfig.for_cpu()) | changes)
 
 
 class Trainer:
-    """State of one run: networks, optimisers, EMA and the counters that make resuming exact."""
+    """State of one run: networks, optimisers, EMA and the counters that make resuming exact.
+
+    cache, cache_gb: the folder for decoded frames (None: a temporary one), and how large it may become. planned: the
+    seconds of the run that count for the learning rate of a run planned by time.
+    """
 
     def __init__(
         self,
@@ -69,25 +74,30 @@ class Trainer:
         model: ModelConfig = ModelConfig(),
         config: TrainConfig = TrainConfig(),
         device: torch.device = torch.device("cpu"),
+        cache: Path | None = None,
+        cache_gb: float = CACHE_GB,
     ):
         torch.manual_seed(config.seed)
         self.model, self.config, self.device = model, config, device
         self.is_paper = model.kind == PAPER
         self.episodes = Episodes(shards, config.seed, config.batch, config.episodes)
-        self.shards, self.store = shards, FrameStore(shards, device)
+        self.shards, self.store = shards, FrameStore(shards, device, cache, cache_gb)
         ready = lambda network: network.to(device, memory_format=torch.channels_last)
         self.generator = ready(PaperGenerator(model) if self.is_paper else Generator(model))
         self.encoder = ready(Embedder(model) if self.is_paper else SourceEncoder(model))
-        self.critic = ready(Discriminator(model, n_videos=len(self.episodes.groups)))
+        if self.is_paper:
+            people = len(self.episodes.groups)
+            self.adversary = PaperAdversary(model, people, config.weights, device, config.critic_rate)
+        else:
+            self.adversary = FeatureAdversary(self.generator.out.weight, config.weights, device, config.critic_rate)
         self.painters = [*self.generator.parameters(), *self.encoder.parameters()]
         self.optimiser = torch.optim.Adam(self.painters, config.learning_rate, (0.9, 0.99), fused=True)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), config.critic_rate, (0.0, 0.99), fused=True)
         self.average = [p.detach().clone() for p in self.painters]
         dtype = torch.bfloat16 if config.bf16 else torch.float32
         self.faces, self.looks = (network.to(device, dtype) for network in (FaceNet(), ImageNetFeatures()))
         files = {"vgg19": config.vgg19, "vggface": config.vggface}
         self.vgg = {n: VGGFeatures(file, n == "vggface").to(device, dtype) for n, file in files.items() if file}
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.planned = 0, 0.0, 0.0
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
     # ---------------------------------------------------------------- one step
@@ -100,32 +110,24 @@ class Trainer:
 
     def train_step(self, episodes: dict[str, Tensor]) -> dict[str, Tensor]:
         """Make one update of G and the encoder, and in phase 2 of D. Returns the loss terms, on the device."""
-        config, shares = self.config, self.config.weights
-        share = self._rate_share()
-        for group, rate in ((self.optimiser, config.learning_rate), (self.critic_optimiser, config.critic_rate)):
-            group.param_groups[0]["lr"] = rate * share
+        config, share = self.config, self._rate_share()
+        for optimiser, rate in ((self.optimiser, config.learning_rate), (self.adversary.optimiser, config.critic_rate)):
+            optimiser.param_groups[0]["lr"] = rate * share
         batch = self.batch_of(episodes)
         made, e = self._forward(batch, self.step % config.source_every == 0)
-        sharp = batch.sharp * batch.boxes
-        terms = self._terms(made, sharp)
-        # Small clips, enlarged, look as no real frame does: D is shown sharp ones, if there are any.
-        rows = slice(0, sharp or None)
-        real, image, drawing, centres = (a[rows] for a in (made.target, made.image, made.drawing, made.centres))
-        person = batch.person.repeat_interleave(batch.boxes)[rows]
-        adversarial = self.step >= config.adversarial_after and self.step % config.critic_every == 0
+        terms, close = self._terms(made, batch.sharp * batch.boxes)
+        judged = Judged(batch, made, e, close, terms)
+        adversarial = self.step >= config.adversarial_after
         if adversarial:
             with self.autocast():
-                terms |= losses.generator_adversarial(
-                    self.critic, image, real, drawing, person, shares, config.critic_every, centres
-                )
-            terms["match"] = shares.match * (e - self.critic.videos(batch.person).detach()).abs().mean()
+                terms = terms | self.adversary.terms(judged)
         self._update(self.optimiser, self.painters, sum(terms.values()))
         if adversarial:
             with self.autocast():
-                loss = losses.critic_loss(self.critic, image, real, drawing, person, centres)
-            loss = loss + shares.match * (e.detach() - self.critic.videos(batch.person)).abs().mean()
-            self._update(self.critic_optimiser, list(self.critic.parameters()), loss)
-            terms["critic"] = loss
+                own = self.adversary.loss(judged)
+            if own is not None:
+                self._update(self.adversary.optimiser, list(self.adversary.network.parameters()), own[1])
+                terms |= dict([own])
         self.step += 1
         keep = min(self.config.ema, self.step / (10 + self.step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.painters], 1 - keep)
@@ -147,9 +149,9 @@ class Trainer:
         psi = self.generator.projection(e).repeat_interleave(batch.boxes, 0)
         return paint(self.generator, batch, features, psi, self.config.margin, self.autocast), e
 
-    def _terms(self, made: Made, sharp: int) -> dict[str, Tensor]:
-        """Return the weighted losses that need no D."""
-        config, shares = self.config, self.config.weights
+    def _terms(self, made: Made, sharp: int) -> tuple[dict[str, Tensor], Close | None]:
+        """Return the weighted losses that need no D, and what the closest look compared."""
+        config, shares, close = self.config, self.config.weights, None
         looks = self.looks if self.step % config.look_every == 0 else None
         if self.is_paper:
             terms = {"image": shares.image * (made.image - made.target).abs().mean()}
@@ -165,16 +167,19 @@ class Trainer:
                 terms[name] = getattr(shares, name) * perceptual_distance(net, image, target, relative=False)
             if not self.is_paper:
                 side = min(config.local_side, *made.image.shape[2:])
-                terms |= losses.local_losses(
-                    self.step, made.image, made.target, made.centres, sharp, side, self.faces, looks, shares
+                local, close = losses.local_losses(
+                    self.step, made.image, made.target, made.centres, sharp, side, self.faces, self.looks, shares
                 )
-        return terms
+                terms |= local
+        return terms, close
 
     def _rate_share(self) -> float:
         """Return the share of the learning rates at this step."""
-        rise = min(1.0, (self.step + 1) / self.config.warm_up)
-        steps = self.config.steps
-        return rise if steps is None else rise * (1 + math.cos(math.pi * min(1.0, self.step / steps))) / 2
+        config, rise = self.config, min(1.0, (self.step + 1) / self.config.warm_up)
+        if config.steps is None and config.plan_minutes is None:
+            return rise
+        gone = self.step / config.steps if config.steps else self.planned / (60 * config.plan_minutes)
+        return rise * (1 + math.cos(math.pi * min(1.0, gone))) / 2
 
     def autocast(self):
         """Within it networks compute in bf16, if the run does."""
@@ -189,7 +194,8 @@ class Trainer:
             dist.all_reduce(flat)
             for p, grad in zip(learning, flat.div_(self.world).split([p.numel() for p in learning])):
                 p.grad.copy_(grad.view_as(p))
-        nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        optimiser.found_inf = (~norm.isfinite()).float()  # then the step is left out, without waiting for the device
         optimiser.step()
 
     # ---------------------------------------------------------------- what ships

@@ -152,7 +152,7 @@ class Tuner:
             side = min(self.config.local_side, *made.image.shape[2:])
             terms |= losses.local_losses(
                 number, made.image, made.target, made.centres, count, side, self.faces, None, shares
-            )
+            )[0]
         return terms
 
     def _autocast(self):

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from concurrent.futures import Future
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 from support import ASTRONAUT, CLIP, MONA_LISA, PATIENCE, assert_refused, read_frames, run_tool_alone, until, write_csv
 
+from portrait_anim.batch import workers
 from portrait_anim.batch.jobs import Job
 from portrait_anim.batch.run import run_batch
-from portrait_anim.batch.workers import WorkerLost, _Queue, distribute
+from portrait_anim.batch.workers import Cluster, WorkerLost, _Queue, distribute
+from portrait_anim.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,28 @@ def test_a_job_whose_ray_worker_is_killed_is_tried_again(tmp_path, ray_address):
     assert len(killed) == 1
     assert done.returncode == 0 and "1 made" in done.stdout, done.stderr
     assert len(read_frames(tmp_path / "x.mp4")) == 215
+
+
+def test_a_cluster_whose_head_is_gone_ends_the_batch_and_leaves_its_workers_alone(monkeypatch):
+    """`benchmarks/batch_chaos.py --ray 40` kills a real one; Ray would end this process without a word."""
+    closed = []
+
+    class Waiting:
+        def submit(self, job):
+            return Future()
+
+        def close(self):
+            closed.append(cluster.lost)
+
+    cluster = Cluster.__new__(Cluster)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        cluster._address, cluster._head, cluster._lost = "auto", head.getsockname(), False
+        cluster.check()
+    for name in ("HEAD_SECONDS", "WATCH"):
+        monkeypatch.setattr(workers, name, 0)
+    with pytest.raises(InputError, match="--ray auto: the head of the cluster no longer answers"):
+        list(distribute([Job(("a",), "d", "b")], Waiting, 1, 2, cluster.check))
+    assert closed == [True]
 
 
 def test_no_cluster_at_the_address(tmp_path, clip):

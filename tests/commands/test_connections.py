@@ -59,6 +59,7 @@ def test_the_watch_sees_what_it_should(tmp_path):
 
 
 def test_a_whole_run_connects_to_nothing_and_loads_no_pickle(tmp_path, short_clip):
+    # strace sees native code and ffmpeg, too
     run = ["-m", "portrait_anim", ASTRONAUT, "-d", short_clip, "-o", "x.mp4", "--max-size", "128"]
     for arguments in (run, ["-m", "portrait_anim.commands.tools", "verify", "x.mp4"]):
         done, seen = watched(tmp_path, *arguments)
@@ -70,8 +71,9 @@ def test_a_whole_run_connects_to_nothing_and_loads_no_pickle(tmp_path, short_cli
         assert programs == ({"ffmpeg", os.path.basename(sys.executable)} if arguments is run else set())
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace, to see native code and ffmpeg, too")
+@pytest.mark.skipif(not shutil.which("strace"), reason="no strace on this machine")
 def test_no_process_of_a_run_opens_an_internet_socket(tmp_path, short_clip):
+    # strace sees native code and ffmpeg, too
     run = ["-m", "portrait_anim", ASTRONAUT, "-d", short_clip, "-o", "x.mp4", "--max-size", "128"]
     for command in (run, ["-m", "portrait_anim.commands.tools", "verify", "x.mp4"]):
         trace = ["strace", "-f", "-qq", "-e", "trace=socket,connect,sendto", "-o", tmp_path / "trace", sys.executable]

@@ -1,15 +1,15 @@
 """Cross-reenactment: one person's clip drives another's portrait."""
 
 import json
-from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+from support import assert_refused, run_tool
 
 from portrait_anim.evaluation import cross
 from portrait_anim.evaluation.motion import compare, f1, summary
-from portrait_anim.training.shards import is_held_out, load_shards, save_shard
+from portrait_anim.training.shards import is_held_out, load_shards, make_shard, save_shard
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +18,10 @@ def two_people(shards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
     shard = load_shards(shards, held_out=True)[0]
     names = [f"q{k}" for k in range(99) if is_held_out(f"q{k}")][:2]
+    frames, mattes = shard.decode()
     for name, part in zip(names, (slice(0, None), slice(0, None, 2))):
-        header = {**shard.header, "group": name}
-        parts = shard.frames[part], shard.mattes[part], shard.landmarks[part]
-        save_shard(
-            folder / f"{name}.npz", replace(shard, header=header, frames=parts[0], mattes=parts[1], landmarks=parts[2])
-        )
+        made = make_shard({"group": name}, frames[part], mattes[part], shard.landmarks[part])
+        save_shard(folder / f"{name}.npz", made)
     return folder
 
 
@@ -35,6 +33,11 @@ def test_the_tables_and_the_pictures(two_people, tiny, tmp_path, monkeypatch):
     assert report["means"]["jitter"] > 0 and report["means"]["lost"] < 30 and report["means"]["csim"] > 0.3
     assert cross.to_markdown(report).count("|") > 30
     assert cv2.imread(str(tmp_path / "result" / "cross.png")).shape == (256, 7 * 256, 3)
+
+
+def test_one_person_alone_is_refused(shards, tmp_path):
+    done = run_tool("evaluate", shards, "--cross", "--out", "result", cwd=tmp_path)
+    assert_refused(done, 3, "two held-out people", folder=tmp_path)
 
 
 def test_frames_are_rendered_at_the_size_of_the_measures(two_people):

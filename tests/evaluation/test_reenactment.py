@@ -1,20 +1,18 @@
 """Self-reenactment: which frames, the pictures, the tables."""
 
 import json
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from support import run_tool
+from support import assert_refused, run_tool
 
 from portrait_anim.evaluation.meter import METRICS, Meter, reduced
 from portrait_anim.evaluation.pairs import choose_pairs, choose_tuning_pairs
-from portrait_anim.evaluation.reenactment import evaluate, reenact, to_markdown, training_samples
-from portrait_anim.networks import weights
+from portrait_anim.evaluation.reenactment import evaluate, reenact, to_markdown
 from portrait_anim.painting.painter import Painter
-from portrait_anim.training.shards import Shard, load_shards
+from portrait_anim.training.shards import load_shards, make_shard
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +40,9 @@ def test_figures_do_not_depend_on_the_size_of_the_shards(held_out):
     shard, meter = held_out[0], Meter(held_out)
     found = []
     for size in (256, 512):
-        frames = [cv2.imencode(".png", shard.image(t, size)[..., ::-1])[1].ravel() for t in range(len(shard))]
+        frames = np.stack([shard.image(t, size) for t in range(len(shard))])
         landmarks = shard.landmarks * np.float32(size / shard.size)
-        pair = choose_pairs([Shard({**shard.header, "size": size}, frames, shard.mattes, landmarks)])[0]
+        pair = choose_pairs([make_shard({"group": shard.group}, frames, shard.decode()[1], landmarks)])[0]
         square = reenact(pair, None)
         assert square.image.shape == (512, 512, 3)
         target, points = pair.image(pair.target), pair.shard.points(pair.target, 256)
@@ -69,15 +67,6 @@ def test_a_picture_measured_against_itself_has_no_error(held_out):
     assert found["ssim"] == pytest.approx(1) and found["akd"] < 2
 
 
-def test_samples_of_training_are_those_of_the_averaged_weights(held_out, tiny, tmp_path):
-    start = weights.load(tiny)
-    networks = {"source": start.source, "generator": start.generator}
-    trainer = SimpleNamespace(model=start.config, averaged=lambda: networks, step=7)
-    report = training_samples(trainer, tmp_path, held_out)
-    assert report["held-out L1"] == pytest.approx(report["held-out L1 warp"], abs=0.05)
-    assert cv2.imread(str(tmp_path / "samples-0000007.png")).shape[1] == 4 * 256
-
-
 def test_a_tuned_code_is_used(held_out, tiny):
     painter = Painter(tiny, device="cpu", precision="fp32")
     torch.nn.init.normal_(painter.weights.generator.out.weight, std=0.1)  # zero as it starts
@@ -99,3 +88,8 @@ def test_the_command_measures_fine_tuned_persons(shards, tiny, tmp_path):
     assert np.isfinite(table["rows"]["fine-tuned"]["mouth_perceptual"])
     done = run_tool("evaluate", shards, "--people", 3, cwd=tmp_path)
     assert done.returncode == 2 and "--people" in done.stderr
+
+
+def test_clips_too_short_for_so_many_photos_are_refused(shards, tmp_path):
+    done = run_tool("evaluate", shards, "--shots", 16, "--finetune", 10, "--out", "result", cwd=tmp_path)
+    assert_refused(done, 3, "too short", "longer clips", folder=tmp_path)

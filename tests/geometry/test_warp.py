@@ -2,11 +2,12 @@
 
 import cv2
 import numpy as np
+import pytest
 from reference import PORTRAIT, turned
 from support import ASTRONAUT, portrait_of
 
 from portrait_anim.geometry import mesh
-from portrait_anim.geometry.mesh import LABELS, MEAN_FACE, RING, HeadMesh
+from portrait_anim.geometry.mesh import LABELS, MEAN_FACE, RING, TRIANGLES, HeadMesh
 from portrait_anim.geometry.view import CROP, View
 from portrait_anim.geometry.warp import IS_FACE, STEP, WHOLE, Warper
 from portrait_anim.motion.retarget import Retargeter
@@ -126,6 +127,30 @@ def test_a_profile_that_turns_back_leaves_neither_a_second_face_nor_a_hole_at_re
     beside = cv2.dilate(IS_FACE[ids].astype(np.uint8), np.ones((25, 25), np.uint8)) == 0
     assert (fetched * beside > 0.5).sum() > 1000  # it would be, in many px
     assert (fetched * weight * beside > 0.5).sum() < 100
+
+
+@pytest.mark.parametrize("degrees", [-15, 0])
+def test_no_strip_of_a_profile_is_left_at_the_edge_of_the_face(degrees):
+    """Where the rings are folded behind the face, what lies beyond them begins at its edge."""
+    canvas = profile(50)
+    warp = Warper([canvas, canvas.mirrored()]).warp(turned(PORTRAIT, np.radians(degrees)))
+    ids = mesh.rasterise(warp.vertices, WHOLE)
+    beyond = np.append(LABELS >= RING + 2, True)[ids]
+    face = IS_FACE[mesh.rasterise(canvas.mesh.vertices, WHOLE)].astype(np.float32)
+    fetched = cv2.remap(face, warp.flow(0, ids, WHOLE) - 0.5, None, cv2.INTER_LINEAR) * beyond
+    shown = warp.enlarged(warp.weights[0] * warp.shown, WHOLE)
+    assert (fetched > 0.5).sum() > 500 and (fetched * shown > 0.5).sum() < 0.1 * (fetched > 0.5).sum()
+
+
+def test_the_mirror_image_takes_over_a_part_of_the_face_and_not_single_triangles():
+    canvas = profile(50)
+    warper = Warper([canvas, canvas.mirrored()])
+    vertices = canvas.mesh.posed(turned(PORTRAIT, np.radians(20)))
+    share = warper._shares(vertices, mesh.rasterise(vertices, WHOLE, STEP))[1]
+    face = IS_FACE[:-1]
+    middles = MEAN_FACE[TRIANGLES[face]].mean(1)
+    near = np.linalg.norm(middles[:, None] - middles[None], axis=-1) < 0.05
+    assert share.max() > 0.5 and np.abs(share[:-1][face][:, None] - share[:-1][face][None])[near].max() < 0.4
 
 
 def test_a_head_that_looks_into_the_camera_hides_nothing_of_its_shell():

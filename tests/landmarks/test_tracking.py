@@ -1,11 +1,8 @@
 """The trackers: which is asked, what they need, and what they leave as it was."""
 
-import os
 import socket
 import subprocess
 import sys
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ from support import ASTRONAUT
 from portrait_anim.errors import InputError
 from portrait_anim.geometry.mesh import MEAN_FACE
 from portrait_anim.landmarks import tracking
-from portrait_anim.landmarks.tracking import FaceAlignmentTracker, quiet_stderr
+from portrait_anim.landmarks.tracking import FaceAlignmentTracker
 
 
 def test_face_alignment_without_its_networks_says_so(tmp_path, monkeypatch):
@@ -64,19 +61,3 @@ assert callable(plt.figure)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-
-
-def test_two_threads_that_keep_stderr_quiet_leave_it_as_it_was():
-    before = os.fstat(2)
-
-    def quiet(seconds: float) -> None:
-        with quiet_stderr():
-            time.sleep(seconds)
-
-    threads = [threading.Thread(target=quiet, args=(seconds,)) for seconds in (0.1, 0.3, 0.2)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.02)
-    for thread in threads:
-        thread.join()
-    assert os.path.samestat(before, os.fstat(2))

@@ -14,6 +14,7 @@ from portrait_anim.landmarks.following import MotionTrack
 from portrait_anim.motion.builtin import make_motion
 from portrait_anim.motion.options import MotionOptions
 from portrait_anim.motion.retarget import Retargeter
+from portrait_anim.motion.transfer import MAX_SHIFT, NECK
 
 
 def as_track(landmarks: np.ndarray) -> MotionTrack:
@@ -149,6 +150,30 @@ def test_turned_portraits_turn_by_the_same_angles(driver):
     wanted = turns(driver.landmarks[::3])
     for axis in range(3):
         assert np.corrcoef(made[:, axis], wanted[:, axis])[0, 1] > 0.95
+
+
+def neck(landmarks: np.ndarray) -> np.ndarray:
+    """The place of the neck (T, 2), px, of landmarks (T, 478, 3)."""
+    pose = estimate_poses(landmarks, MEAN_FACE)
+    return (pose.scale[:, None] * (pose.rotation @ NECK) + pose.shift)[:, :2]
+
+
+def test_a_head_that_turns_and_nods_stays_on_its_neck(driver):
+    made = targets(driver, smooth=False)
+    height = np.ptp(PORTRAIT[:468, 1])
+    assert np.ptp(made[:, 4, 0]) > 0.2 * height  # the nose moves
+    assert np.abs(neck(made) - neck(PORTRAIT[None])).max() < (MAX_SHIFT + 0.02) * height
+
+
+@pytest.mark.parametrize("way", [(0.6, 0), (-0.6, 0), (0, 0.6)])
+def test_a_driver_who_leans_or_walks_does_not_carry_the_head_off_its_body(way):
+    landmarks = np.repeat(PORTRAIT[None], 40, 0)
+    height = np.ptp(PORTRAIT[:468, 1])
+    landmarks[:, :, :2] += np.linspace(0, 1, 40)[:, None, None] * np.array(way) * height
+    made = neck(targets(as_track(landmarks), every=1, reference_frame=0))
+    gone = np.abs(made - made[0]).max()
+    assert 0.5 * MAX_SHIFT * height < gone <= 1.1 * MAX_SHIFT * height
+    assert (np.diff((made - made[0]) @ np.sign(way)) > -1e-3).all()  # it comes to its limit and does not turn back
 
 
 @pytest.mark.parametrize("strength", [1.0, 3.0])

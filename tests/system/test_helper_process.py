@@ -78,7 +78,7 @@ def test_it_ends_when_nobody_listens_any_more():
     assert gone(numbers[0])
 
 
-@pytest.mark.skipif(not shutil.which("pgrep"), reason="needs pgrep")
+@pytest.mark.skipif(not shutil.which("pgrep"), reason="no pgrep on this machine")
 def test_ctrl_c_while_it_reads_leaves_no_process(tmp_path):
     write_video(tmp_path / "long.mp4", np.full((400, 360, 480, 3), 90, np.uint8))
     command = ("-m", "portrait_anim", ASTRONAUT, "-d", "long.mp4", "-o", "x.mp4")

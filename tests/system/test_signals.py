@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support import (
     ASTRONAUT,
     CLIP,
@@ -20,7 +22,9 @@ from support import (
     run_animate,
     run_animate_alone,
     start_animate,
+    start_python,
     until,
+    write_csv,
 )
 
 from portrait_anim.provenance.verify import verify_file
@@ -156,6 +160,52 @@ def test_a_kill_leaves_nothing_under_the_final_name_and_the_next_run_cleans_up(t
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments(tmp_path):
     assert kill_at_random(tmp_path, 20, 0) >= 3
+
+
+@linux
+@pytest.mark.parametrize(
+    "number, command",
+    [
+        (signal.SIGTERM, ("evaluate", "SHARDS", "--finetune", 600, "--out", "new")),
+        (signal.SIGINT, ("evaluate", "SHARDS", "--shots", 1, "--finetune", 600, "--out", "new")),
+        (signal.SIGTERM, ("batch", "jobs.csv", "--workers", 2, "--threads", 1)),
+        (signal.SIGHUP, ("batch", "jobs.csv", "--workers", 2, "--threads", 1)),
+    ],
+)
+def test_every_long_command_stops_and_leaves_nothing(tmp_path, shards, number, command):
+    """It is asked when it has work for minutes before it and has loaded torch for that, in whichever process."""
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip(f"{number.name} is ignored here, and so by what is started here: that is what nohup is for")
+    write_csv(
+        tmp_path / "jobs.csv", *(dict(images=ASTRONAUT, driver=CLIP, loop=99, output=f"{n}.mp4") for n in range(9))
+    )
+    arguments = [shards if argument == "SHARDS" else argument for argument in command]
+    tool = ["-m", "portrait_anim.commands.tools", *arguments]
+    process = start_python(*tool, cwd=tmp_path, stdout=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(tmp_path)})
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    group = lambda: [process.pid, *map(int, children.read_text().split())]
+    busy = lambda pid: "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+    until(lambda: any(map(busy, group())), process)
+    if command[0] == "batch":
+        until(lambda: list(tmp_path.glob(".?.partial-*")), process)
+    started = group()
+    process.send_signal(number)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 130 and "Traceback" not in errors and "interrupted" in errors, errors
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+    assert set(os.listdir(tmp_path)) <= {"jobs.csv", "jobs.csv.report.jsonl"}
+
+
+@linux
+def test_training_keeps_what_it_has_learned_when_the_terminal_is_closed(tmp_path, shards):
+    command = ["-m", "portrait_anim.commands.tools", "meta-train", shards, "--out", "run", "--batch", 1]
+    process = start_python(*command, "--workers", 0, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    says(process, "step ")
+    process.send_signal(signal.SIGHUP)
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 0 and "Traceback" not in errors, errors
+    step = [int(line.split()[1]) for line in errors.splitlines() if line.startswith("step ")][-1]
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=False)["step"] == step
 
 
 def test_interrupt_leaves_nothing(tmp_path, short_clip):

@@ -47,10 +47,10 @@ def both(request, portrait):
 def test_the_generator_sees_the_same(both):
     seen, twin, _, _ = both
     error = np.abs(twin.x[0].permute(1, 2, 0).numpy() - seen.x)
-    assert error[..., 3:12].max() < 1e-5  # drawing and maps
+    assert error[..., 3:12].max() < 0.51 / 127.5  # drawing and maps, which the command keeps in bytes
     # OpenCV reads pictures of 8 bits at places rounded to 1/32 px.
     assert error[..., :3].mean() < 3e-3 and np.quantile(error[..., :3], 0.999) < 0.02
-    assert error[..., 12].mean() < 1e-3 and error[..., 12].max() < 0.05
+    assert error[..., 12].mean() < 0.5 / 127.5 and error[..., 12].max() < 0.05
 
 
 def test_features_are_carried_alike(both):
