@@ -142,7 +142,10 @@ def through_the_server(options: argparse.Namespace, frames: list[bytes]) -> dict
     server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert server.stdout is not None
-        address = server.stdout.readline().split()[0]
+        line = server.stdout.readline()
+        if not line:
+            raise SystemExit("the server did not start; run `portrait-anim live` with the same options to see why")
+        address = line.split()[0]
         log = Log(server.pid)
         given = asyncio.run(talk(address, frames, options, log))
         return log.report(given)
