@@ -1,14 +1,17 @@
 """Makes the pictures of README and docs from the bundled examples: python docs/make_pictures.py"""
 
+import contextlib
 import io
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -128,27 +131,50 @@ def way(frame: int, track: MotionTrack) -> Image.Image:
     return sheet
 
 
-def photograph_page(target: Path) -> None:
-    """The web page with a finished video, in a Chromium that is installed."""
+@contextlib.contextmanager
+def browsed(tool: str, *arguments, flags: tuple[str, ...] = (), size: tuple[int, int] = (1120, 720)) -> Iterator:
+    """A page of `portrait-anim serve` or `live` in a Chromium that is installed."""
     from playwright.sync_api import sync_playwright
 
-    command = [sys.executable, "-m", "portrait_anim.commands.tools", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "portrait_anim.commands.tools", tool, "--port", "0", *map(str, arguments)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         address = server.stdout.readline().split()[0]
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1120, "height": 720})
+            chromium = shutil.which("chromium")
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *flags])
+            page = browser.new_page(viewport=dict(zip(("width", "height"), size)))
             page.goto(address)
-            page.locator("#portrait").set_input_files(MONA_LISA)
-            page.locator("#start").click()
-            page.get_by_role("link", name="Download").wait_for(timeout=300_000)
-            page.locator("video#video").evaluate("v => { v.pause(); v.currentTime = 3.4; }")
-            page.wait_for_timeout(1000)
-            Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(target, quality=84)
+            yield page
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(30)
+
+
+def photograph_page(target: Path) -> None:
+    """The web page with a finished video."""
+    with browsed("serve") as page:
+        page.locator("#portrait").set_input_files(MONA_LISA)
+        page.locator("#start").click()
+        page.get_by_role("link", name="Download").wait_for(timeout=300_000)
+        page.locator("video#video").evaluate("v => { v.pause(); v.currentTime = 3.4; }")
+        page.wait_for_timeout(1000)
+        Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(target, quality=84)
+
+
+def photograph_live(target: Path) -> None:
+    """The page of `live`, its camera fed from the bundled clip. It says how fast it is: make it on a quiet machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mjpeg"
+        ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(CLIP), "-vf", "scale=640:480", "-an"]
+        subprocess.run([*ffmpeg, "-q:v", "3", str(clip)], check=True)
+        flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        flags.append(f"--use-file-for-fake-video-capture={clip}")
+        with browsed("live", MONA_LISA, "--no-browser", "--rate", 1, flags=tuple(flags), size=(1120, 800)) as page:
+            page.get_by_role("button", name="Start the camera").click()
+            page.locator("body[data-state=live]").wait_for(timeout=300_000)
+            page.wait_for_timeout(8_600)
+            Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(target, quality=84)
 
 
 def main() -> None:
@@ -177,6 +203,7 @@ def main() -> None:
                  quality=62, method=6)  # fmt: skip
     way(max(chosen, key=lambda t: openness(track.landmarks[t])[0]), track).save(IMAGES / "way.jpg", quality=86)
     photograph_page(IMAGES / "page.jpg")
+    photograph_live(IMAGES / "live.jpg")
     for path in sorted(IMAGES.iterdir()):
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1000} kB")
 

@@ -1,15 +1,31 @@
-"""What tests of the web page say to its server."""
+"""What tests of the pages say to their servers, and the browser that opens them."""
 
 import os
+import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 from support import MONA_LISA, start_python, until
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-def start_server(*arguments, cwd) -> tuple[subprocess.Popen, str]:
+
+def in_chromium(test):
+    """Mark a test that drives a Chromium."""
+    for skip in (
+        pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
+        pytest.mark.skipif(find_spec("playwright") is None, reason="the package playwright is not installed"),
+        pytest.mark.slow,
+    ):
+        test = skip(test)
+    return test
+
+
+def start_server(*arguments, cwd, tool: str = "serve") -> tuple[subprocess.Popen, str]:
     """The command, and the address it says."""
-    command = ["-m", "portrait_anim.commands.tools", "serve", "--port", "0", *arguments]
+    command = ["-m", "portrait_anim.commands.tools", tool, "--port", "0", *arguments]
     process = start_python(*command, cwd=cwd, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": cwd})
     return process, process.stdout.readline().split()[0]
 

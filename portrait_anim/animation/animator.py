@@ -17,7 +17,7 @@ from ..system.files import PathLike
 from ..system.threads import cores
 from .inputs import LruCache, Progress, Reader, portraits_key
 from .options import Options
-from .people import Portraits, make_person
+from .people import Portraits, make_person, no_weights_warnings
 from .request import Request, default_output
 from .warm_up import LazyPainter
 
@@ -168,8 +168,5 @@ class Animator:
             for done, frame in enumerate(frames, 1):
                 writer.write(frame)
                 progress(Progress("frames", done, rendering.count))
-        warnings = []
-        if person.painter is None:
-            warnings.append("No weights found: the photo is only warped; mouth interior and eyelids are not painted.")
-        warnings += [*rendering.warnings, *writer.warnings, *marking.warnings]
+        warnings = [*no_weights_warnings(person), *rendering.warnings, *writer.warnings, *marking.warnings]
         return Result(request.output, writer.size, source.track.fps, rendering.count, warnings)

@@ -86,3 +86,11 @@ def make_person(
     with ended_by_interrupt() as should_stop:
         show = lambda done, total: progress("tuning", done, total)
         return tune_person(portraits, painter, weights, finetune, options.seed, show, should_stop)
+
+
+def no_weights_warnings(person: Person) -> list[str]:
+    """Return what the user must know about a person without networks, as a list of at most one sentence."""
+    warnings = []
+    if person.painter is None:
+        warnings.append("No weights found: the photo is only warped; mouth interior and eyelids are not painted.")
+    return warnings

@@ -9,6 +9,7 @@ import typer
 from ..errors import InputError, UsageError
 from . import judging
 from .console import EXIT_SOME_FAILED, BatchDisplay, print_json, print_version, run, say
+from .live import live
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -19,7 +20,7 @@ def tools(
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Tools around `animate`: a web page, many jobs, what a file is, a look at the installation, training weights."""
+    """Tools around `animate`: a web page, your camera, many jobs, what a file is, the installation, training."""
 
 
 @app.command()
@@ -41,17 +42,21 @@ def serve(
     except ModuleNotFoundError as error:
         raise UsageError(f"The web page needs {error.name}; install it by: pip install '.[web]'.") from error
     from ..animation.animator import Animator
+    from ..system.network import is_loopback, listen, shown_name
 
-    listener = web.listen(host, port)
-    if not web.is_loopback(host):
+    listener = listen(host, port)
+    if not is_loopback(host):
         say(f"warning: everybody who can reach {host} can use this page; it asks for no password.")
-    shown = web.shown_name(host)
+    shown = shown_name(host)
     try:
         print(f"http://{shown}:{listener.getsockname()[1]}/  (Ctrl-C stops)", flush=True)
         web.serve(listener, host, max_upload, Animator(weights, device, precision))
     except KeyboardInterrupt:  # the usual way to stop the server
         pass
     say("stopped; all uploads and videos were deleted")
+
+
+app.command()(live)
 
 
 @app.command(rich_help_panel="Training")

@@ -46,6 +46,34 @@ def one_euro(values: np.ndarray, fps: float, min_cutoff: float, beta: float, cut
     return out
 
 
+class CausalOneEuro:
+    """The One-Euro filter for values that come one by one, at any pace: it knows only the past.
+
+    min_cutoff, beta: as of `one_euro`. The price of not knowing the future is a delay of about 1 / (2 pi cutoff) s.
+    """
+
+    def __init__(self, min_cutoff: float, beta: float):
+        self._min_cutoff, self._beta = min_cutoff, beta
+        self._raw: np.ndarray | None = None
+        self._smooth = self._speed = np.zeros(0)
+
+    def reset(self) -> None:
+        """Forget the past: the next value is taken as it is."""
+        self._raw = None
+
+    def __call__(self, value: np.ndarray, seconds: float) -> np.ndarray:
+        """Return the next value, smoothed. seconds: since the value before, above 0."""
+        if self._raw is None:
+            self._smooth, self._speed = value, np.zeros_like(value)
+        else:
+            fps = 1 / seconds
+            self._speed = self._speed + _new_share(1.0, fps) * ((value - self._raw) * fps - self._speed)
+            cutoff = self._min_cutoff + self._beta * np.abs(self._speed)
+            self._smooth = self._smooth + _new_share(cutoff, fps) * (value - self._smooth)
+        self._raw = value
+        return self._smooth
+
+
 def _new_share(cutoff, fps: float):
     """Return the share of the new value in a first-order low-pass filter with this cutoff in Hz."""
     r = 2 * np.pi * cutoff / fps

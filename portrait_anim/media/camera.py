@@ -35,13 +35,21 @@ def record(capture: Any, end: float | None, times: list[float], stopped: threadi
     It also ends when the camera gives no more frames. times: the seconds at which each frame was taken are appended to
     it, by a clock that begins anywhere.
     """
-    while not stopped.is_set():
-        here, frame = capture.read()
-        now = time.monotonic()
-        if not here or (end is not None and times and now - times[0] >= end):
+    for frame, now in read_frames(capture):
+        if stopped.is_set() or (end is not None and times and now - times[0] >= end):
             return
         times.append(now)
-        yield np.ascontiguousarray(frame[..., ::-1])
+        yield frame
+
+
+def read_frames(capture: Any) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield each frame of a camera, (H, W, 3) uint8 RGB, and when it was taken, s, until it gives no more."""
+    while True:
+        here, frame = capture.read()
+        now = time.monotonic()
+        if not here:
+            return
+        yield np.ascontiguousarray(frame[..., ::-1]), now
 
 
 @contextmanager

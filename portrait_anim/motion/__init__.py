@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "builtin": ("NAMES", "make_motion"),
+        "causal": ("CausalRetargeter",),
         "drivers": ("Driver", "load_driver"),
         "file": ("check_motion_output", "load_motion", "save_motion"),
         "options": ("MotionOptions",),

@@ -20,6 +20,7 @@ from .palette import MouthPalette
 from .texture import keep_texture
 
 if TYPE_CHECKING:
+    from ..motion.causal import CausalRetargeter
     from ..motion.retarget import Retargeter
     from ..portrait.portrait import Portrait
     from .painter import ConditionedGenerator
@@ -102,7 +103,7 @@ class Renderer:
         return compose_frame(self._portrait, square.warp, square.painted, self._box)
 
 
-def painted_box(targets: Retargeter, canvas: View) -> Box:
+def painted_box(targets: Retargeter | CausalRetargeter, canvas: View) -> Box:
     """Return the part of the crop that the networks paint: the head with its hair, wherever it is in the targets.
 
     The rest the warp does right. There is one box for all frames, on the grid of the networks' strides, because what

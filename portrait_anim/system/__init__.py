@@ -1,4 +1,4 @@
-"""What the program needs from the operating system: files, threads, signals and helper processes.
+"""What the program needs from the operating system: files, threads, signals, helper processes and the network.
 
 Output files appear only when they are whole.
 """
@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "files": ("atomic_write", "check_file", "check_output", "write_whole"),
         "helper_process": ("can_run_helper", "run_in_helper"),
         "lazy": ("lazy_exports",),
+        "network": ("foreign_request", "is_loopback", "listen", "shown_name"),
         "quiet": ("quiet_python", "quiet_stderr"),
         "signals": ("raise_on", "signals_deferred"),
         "threads": ("cores", "gc_paused", "single_threaded_libraries"),

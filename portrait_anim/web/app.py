@@ -3,7 +3,6 @@
 The user drops a portrait, chooses a motion, watches the progress and sees the result.
 """
 
-import ipaddress
 import re
 import secrets
 import shutil
@@ -11,7 +10,6 @@ import socket
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Form, HTTPException, Request, UploadFile
@@ -24,6 +22,7 @@ from ..errors import PortraitAnimError, UsageError
 from ..media.photo import load_photo
 from ..media.reading import probe
 from ..motion.builtin import NAMES
+from ..system.network import foreign_request
 from .queue import Job, Jobs, QueueFull
 
 MB = 1_000_000
@@ -139,19 +138,9 @@ def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> Fast
 
 
 def _refusal(request: Request, host: str, max_upload: int) -> tuple[int, str] | None:
-    """Return status and sentence for a request that must be refused, None for one that may pass.
-
-    A foreign page can make a browser send requests here (CSRF), or point its own name at this address and read the
-    answers (DNS rebinding). The first carries a foreign Origin, the second a foreign name as Host.
-    """
-    named = request.headers.get("host", "")
-    if not _is_own_name(named, host):
-        return 421, f"This server does not answer to the name {named[:100]!r}; use the address that it printed."
-    origin = request.headers.get("origin")
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and request.method != "GET":
-        return 403, "Another page may not use this server."
-    if origin is not None and urlsplit(origin).netloc != named:
-        return 403, "Another page may not use this server."
+    """Return status and sentence for a request that must be refused, None for one that may pass."""
+    if refused := foreign_request(request.method, request.headers, host):
+        return refused
     if request.method == "POST":
         length = request.headers.get("content-length", "")
         if not length.isdecimal():
@@ -159,39 +148,6 @@ def _refusal(request: Request, host: str, max_upload: int) -> tuple[int, str] | 
         if int(length) > max_upload * MB:
             return 413, f"The upload has {int(length) / MB:.0f} MB; at most {max_upload} MB are taken (--max-upload)."
     return None
-
-
-def _is_own_name(named: str, host: str) -> bool:
-    try:
-        name = urlsplit(f"//{named}").hostname or ""
-    except ValueError:
-        return False
-    if name in ("localhost", host) or _is_address(name):
-        return True  # an address needs no name server, so DNS rebinding is impossible
-    machine = socket.gethostname().lower()
-    return not is_loopback(host) and name in (machine, f"{machine}.local")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(name))
-    except ValueError:
-        return False
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only programs of this machine reach a server that listens on `host`."""
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
-
-
-def shown_name(host: str) -> str:
-    """Return how a server that listens on `host` is written in an address.
-
-    For 0.0.0.0 and ::, which stand for all addresses, this is the name of the machine.
-    """
-    if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
-        return socket.gethostname()
-    return f"[{host}]" if ":" in host else host
 
 
 def _save(upload: UploadFile, folder: Path, kind: str) -> Path:
@@ -206,18 +162,6 @@ def _save(upload: UploadFile, folder: Path, kind: str) -> Path:
     with open(path, "wb") as file:
         shutil.copyfileobj(upload.file, file, 1 << 20)
     return path
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on a host and port; port 0 takes any free one. Raises UsageError."""
-    if not 0 <= port <= 65535:
-        raise UsageError(f"--port {port} is impossible; choose 1 to 65535, or 0 for any free one.")
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"--host {host} --port {port}: cannot listen there ({reason}); choose another.") from error
 
 
 def serve(

@@ -13,7 +13,8 @@ from portrait_anim.geometry.pose import estimate_poses, euler_angles, from_euler
 from portrait_anim.landmarks.following import MotionTrack
 from portrait_anim.motion.builtin import make_motion
 from portrait_anim.motion.options import MotionOptions
-from portrait_anim.motion.retarget import MAX_SHIFT, NECK, Retargeter
+from portrait_anim.motion.retarget import Retargeter
+from portrait_anim.motion.transfer import MAX_SHIFT, NECK
 
 
 def as_track(landmarks: np.ndarray) -> MotionTrack:

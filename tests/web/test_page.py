@@ -1,15 +1,11 @@
 """The page itself: it loads nothing from elsewhere, and works in a real Chromium."""
 
-import importlib.util
 import re
-import shutil
 
-import pytest
+from serving import CHROMIUM, in_chromium
 from support import CLIP, MONA_LISA, PATIENCE
 
 from portrait_anim.media.reading import probe
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def test_page_loads_nothing_from_elsewhere(client):
@@ -22,9 +18,7 @@ def test_page_loads_nothing_from_elsewhere(client):
     assert set(addresses) == {"http://www.w3.org/2000/svg"}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-@pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="the package playwright is not installed")
+@in_chromium
 def test_page_in_chromium(server, short_clip, tmp_path):
     from playwright.sync_api import sync_playwright
 
