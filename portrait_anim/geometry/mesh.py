@@ -27,6 +27,9 @@ RIGHT_IRIS, LEFT_IRIS = np.arange(468, 473), np.arange(473, 478)  # first the ce
 # Points that expression hardly moves: they define the head's pose.
 RIGID = np.array([10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 33, 133, 362, 263, 127, 356, 234, 454, 93, 323,
                   21, 251, 54, 284, 103, 332, 67, 297, 109, 338])  # fmt: skip
+# Where the head turns on the neck, behind and below the middle of MEAN_FACE. About this point the heads of people in
+# clips move least; about the middle of the face, a nod and a turn would count as a walk.
+NECK = MEAN_FACE[RIGID].mean(0) + (0, 0.6, 0.45)
 
 # Of each ring: its size over the face's oval, how far it lies behind the face (in face heights), how much of the head's
 # motion it follows, and which share of that is left at the chin, where the neck holds it. Tuned on 150 pairs.

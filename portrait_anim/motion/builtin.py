@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 
 from ..geometry.expressions import FEATURES, expressions, rest_face
-from ..geometry.mesh import MEAN_FACE, RIGID
+from ..geometry.mesh import NECK
 from ..geometry.smoothing import smoothstep
 from ..landmarks.following import MotionTrack
 
 _LIDS = [3, 4]
 _TURNS = ("pitch", "yaw", "roll")  # degrees: nose down, nose to the picture's right, head clockwise in the picture
-_NECK = np.array([0.0, 0.75, 0.35])  # the point that the head turns about, from its centre, face heights
 _SIZE, _HEIGHT = 640, 260.0  # px: of the frames, and of the face in them
 _SHUT = -0.034  # change of the lids' gap that closes them, face heights
 _BLINK = (0.0, 0.09, 0.13, 0.3)  # s: the lids begin to fall, are shut, begin to rise, are open
@@ -173,8 +172,7 @@ def make_motion(name: str, fps: Fraction = Fraction(25)) -> MotionTrack:
         turns[:, 0] += np.radians(depth) * fade * np.sin(2 * np.pi * rate * (times - first))
     rest = rest_face()
     shapes = rest + np.tensordot(amounts, expressions()[1], 1)
-    neck = MEAN_FACE[RIGID].mean(0) + _NECK
-    place = lambda shape, turn: _HEIGHT * ((shape - neck) @ cv2.Rodrigues(turn)[0].T + neck) + [_SIZE / 2, _SIZE / 2, 0]
+    place = lambda shape, turn: _HEIGHT * ((shape - NECK) @ cv2.Rodrigues(turn)[0].T + NECK) + [_SIZE / 2, _SIZE / 2, 0]
     landmarks = np.stack([place(shape, turn) for shape, turn in zip(shapes, turns)]).astype(np.float32)
     found = np.ones(len(times), bool)
     return MotionTrack(landmarks, (_SIZE, _SIZE), Fraction(fps), found, rest=place(rest, np.zeros(3)))

@@ -23,7 +23,7 @@ from ..geometry.anatomy import (
     shrink_folds,
     smooth_folds,
 )  # fmt: skip
-from ..geometry.mesh import LEFT_EYE, MEAN_FACE, N_LANDMARKS, OUTER_LIPS, OVAL, RIGHT_EYE, RIGID, proximity
+from ..geometry.mesh import LEFT_EYE, N_LANDMARKS, NECK, OUTER_LIPS, OVAL, RIGHT_EYE, proximity
 from ..geometry.pose import Pose, euler_angles, from_euler
 from ..geometry.smoothing import soft_limit
 from .options import MotionOptions
@@ -43,10 +43,6 @@ _SHUTTING = 0.2  # lids whose gap is larger than that by so much of the usual ga
 _MIN_LIDS, _MAX_LIDS = 0.03, 1.35  # of the portrait's own gap
 _CLOSED_LIPS = 0.02  # gap over the mouth's width below which lips are touching
 _LIP_GAIN = 2.0  # how much faster than the driver's a mouth that is open further may close
-
-# Where the head turns on the neck, in a canonical shape: behind and below the middle of the eyes. About this point the
-# heads of people in clips move least; about the middle of the face, a nod and a turn would count as a walk.
-NECK = MEAN_FACE[RIGID].mean(0) + (0, 0.6, 0.45)
 
 
 def neck(pose: Pose) -> np.ndarray:

@@ -8,13 +8,13 @@ from reference import PORTRAIT
 
 from portrait_anim.errors import UsageError
 from portrait_anim.geometry.anatomy import _areas as areas
-from portrait_anim.geometry.mesh import INNER_LIPS, MEAN_FACE, openness
+from portrait_anim.geometry.mesh import INNER_LIPS, MEAN_FACE, NECK, openness
 from portrait_anim.geometry.pose import estimate_poses, euler_angles, from_euler
 from portrait_anim.landmarks.following import MotionTrack
 from portrait_anim.motion.builtin import make_motion
 from portrait_anim.motion.options import MotionOptions
 from portrait_anim.motion.retarget import Retargeter
-from portrait_anim.motion.transfer import MAX_SHIFT, NECK
+from portrait_anim.motion.transfer import MAX_SHIFT
 
 
 def as_track(landmarks: np.ndarray) -> MotionTrack:
