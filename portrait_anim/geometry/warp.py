@@ -111,6 +111,7 @@ class Warper:
         # Only a head that is turned aside hides much of its shell.
         self._is_turned = np.abs(mesh.head_axes(views[0].landmarks)[:2, 2]).max() > _TURNED
         self._faces = [_face_and_rims(v) for v in views] if self._is_turned else []
+        self._inside = [_inner_matte(v) if v.is_mirror else None for v in views]
         self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
         # How well each view shows each of _PARTS, (V, P).
         self._shown = np.clip((self._seen @ _PART_MASKS.T / _PART_MASKS.sum(1) - 0.25) / 0.25, 0, 1)
@@ -189,6 +190,8 @@ class Warper:
                     left = np.take(share[0] + share[n], ids[some], mode="wrap")
                     visible = 1 - self._hidden(n, ids, face, shifts[n])[0][some]
                     mask[some] = np.maximum(mask[some], left * helps[some] * visible)
+                if view.is_mirror:  # beside its person it would open holes in the canvas'
+                    mask[some] *= np.maximum(_looked_up(self._inside[n], self._places(shifts[n])[some]), face[some])
                 blurred = cv2.GaussianBlur(mask[some], (0, 0), _SHARE_BLUR)
                 if blurred.max() <= UNSEEN:
                     continue
@@ -217,17 +220,21 @@ class Warper:
         shows what is there. In the far rings and outside it is the background. There a rim around the photo's face
         counts, too, but not beside the face of the frame, whose own rim it may be.
         """
-        x0, y0 = self.frame[:2]
-        rows, columns = np.arange(face.shape[0], dtype=np.float32), np.arange(face.shape[1], dtype=np.float32)
-        at = shift / STEP
-        at[..., 0] += columns[None] + np.float32(x0 / STEP)
-        at[..., 1] += rows[:, None] + np.float32(y0 / STEP)
+        at = self._places(shift)
         inner, face_itself, outer = self._faces[n]
         here = cv2.dilate(face, np.ones((_RIM, _RIM), np.uint8))
         near = _looked_up(inner, at) * (1 - face)
         far = np.maximum(_looked_up(outer, at) * (1 - here), _looked_up(face_itself, at) * (1 - face))
         is_far = np.take(_IS_OUTER, ids, mode="wrap")
         return np.where(is_far, 0, near).astype(np.float32), np.where(is_far, far, 0).astype(np.float32)
+
+    def _places(self, shift: np.ndarray) -> np.ndarray:
+        """Return where in a view the shell's cells look, (H, W, 2), in cells of the crop. shift: (H, W, 2) px."""
+        (x0, y0), (height, width) = self.frame[:2], shift.shape[:2]
+        at = shift / STEP
+        at[..., 0] += np.arange(width, dtype=np.float32)[None] + np.float32(x0 / STEP)
+        at[..., 1] += np.arange(height, dtype=np.float32)[:, None] + np.float32(y0 / STEP)
+        return at
 
     def _fill_shift(
         self, ids: np.ndarray, maps: np.ndarray, weight: np.ndarray, part: tuple, shift: np.ndarray
@@ -253,6 +260,12 @@ def _face_and_rims(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     face = np.take(IS_FACE, mesh.rasterise(view.mesh.vertices, WHOLE, STEP), mode="wrap").astype(np.float32)
     rim = np.ones((_RIM, _RIM), np.uint8)
     return 1 - cv2.dilate(1 - face, rim), face, cv2.dilate(face, rim)
+
+
+def _inner_matte(view: View) -> np.ndarray:
+    """Return a view's matte without the rim that a blurred share reaches over, (256, 256) float32 in 0..1."""
+    small = cv2.resize(view.matte, (CROP // STEP, CROP // STEP), interpolation=cv2.INTER_AREA)
+    return cv2.erode(small, np.ones((_REACH + 1, _REACH + 1), np.uint8))
 
 
 def _looked_up(image: np.ndarray, at: np.ndarray) -> np.ndarray:
