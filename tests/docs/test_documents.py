@@ -209,7 +209,7 @@ def test_options_page_is_what_the_commands_say():
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_options_links_and_pictures_exist(document):
     text = document.read_text("utf-8")
-    known = {"--help", "--install-completion", "--head", "--native"}  # the last are Ray's and py-spy's
+    known = {"--help", "--install-completion", "--head", "--native", "--no-deps"}  # the last: Ray's, py-spy's, pip's
     for function in make_options.commands().values():
         for name, (info, kind, _) in make_options.options(function).items():
             known.update(make_options.spellings(name, info, kind))
