@@ -152,7 +152,8 @@ def meta_train(
         vgg19=vgg19, vggface=vggface, seed=seed,
     )  # fmt: skip
     config = own_config(place, paper, **changes | ({} if batch is None else {"batch": batch}))
-    samples = None if paper else ProgressSamples(load_shards(shards, held_out=True))
+    others = os.environ.get("RANK", "0") != "0"  # of torchrun; they show nothing
+    samples = None if paper or others else ProgressSamples(load_shards(shards, held_out=True))
     if not can_plot():
         say(NO_MATPLOTLIB)
 
