@@ -104,7 +104,9 @@ def meta_train(
     batch: Annotated[
         int | None, typer.Option(help="Episodes a step, of a few frames each. Default: 2 on a processor, 8 on a GPU.")
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Of G and the source encoder.")] = 3e-4,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of G and the source encoder. Default: 3e-4, with --init 1e-4.")
+    ] = None,
     vgg19: Annotated[Path | None, typer.Option(help="Your VGG19 (Caffe's), for the paper's own loss.")] = None,
     vggface: Annotated[Path | None, typer.Option(help="Your VGGFace (VGG16), the same.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -149,12 +151,15 @@ def meta_train(
         processes = 1 if "RANK" in os.environ or place.type == "cuda" else cores()
     if adversarial_after is None:
         adversarial_after = 0 if init else 4000
+    if learning_rate is None:
+        learning_rate = 1e-4 if init else 3e-4
     changes = dict(
         learning_rate=learning_rate, steps=steps, plan_minutes=plan_minutes, adversarial_after=adversarial_after,
         vgg19=vgg19, vggface=vggface, seed=seed,
     )  # fmt: skip
     config = own_config(place, paper, **changes | ({} if batch is None else {"batch": batch}))
-    samples = None if paper else ProgressSamples(load_shards(shards, held_out=True))
+    others = os.environ.get("RANK", "0") != "0"  # of torchrun; they show nothing
+    samples = None if paper or others else ProgressSamples(load_shards(shards, held_out=True))
     if not can_plot():
         say(NO_MATPLOTLIB)
 

@@ -4,6 +4,7 @@ The square holds the whole head. It has 512 px where the video resolves the head
 describes the files. `index.jsonl` beside them says what became of every video.
 """
 
+import glob
 import hashlib
 import json
 import multiprocessing
@@ -214,6 +215,8 @@ def _prepare_one(file: Path, out: Path, person: Person, config: PrepareConfig) -
     }
     stem = f"{file.stem}-{hashlib.sha256(str(file).encode()).hexdigest()[:6]}"
     try:
+        for stale in out.glob(f"{glob.escape(stem)}-*.npz"):  # of an earlier version of the video or of this program
+            stale.unlink()
         for number, shard in enumerate(_segments(file, person, config, report["rejected"])):
             name = f"{stem}-{number}.npz"
             save_shard(out / name, shard)

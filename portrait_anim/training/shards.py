@@ -171,7 +171,9 @@ def load_shard(path: Path) -> Shard:
         with np.load(path, allow_pickle=False) as z:
             header = json.loads(str(z["header"]))
             if header["format"] != FORMAT:
-                raise InputError(f"{path}: shard format {header['format']} is not {FORMAT}; run prepare again.")
+                raise InputError(
+                    f"{path}: shard format {header['format']} is not {FORMAT}; delete it and run prepare again."
+                )
             _check(header)
             data = {name: z[name].tobytes() for name in ("video", "mattes", "landmarks")}
         whole = unpack_landmarks(data["landmarks"], header["frames"])

@@ -90,7 +90,7 @@ def test_a_shard_that_unpacks_to_much_more_is_refused(tmp_path):
 
 def test_shards_of_earlier_versions_are_refused(tmp_path):
     np.savez(tmp_path / "x.npz", header=np.array(json.dumps({"format": 2, "group": "x", "size": 512})))
-    with pytest.raises(InputError, match="shard format 2 is not 3; run prepare again"):
+    with pytest.raises(InputError, match="shard format 2 is not 3; delete it and run prepare again"):
         load_shard(tmp_path / "x.npz")
 
 
