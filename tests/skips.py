@@ -1,6 +1,7 @@
 """Hooks of pytest, for conftest.py: with --fail-on-skip, as in CI, a test that is skipped without need is a failure."""
 
 import os
+import sys
 
 import pytest
 
@@ -58,9 +59,8 @@ class Skips:
 
 def pytest_report_header() -> str:
     """Say on which card the tests marked gpu run."""
-    import torch
-
-    there = torch.cuda.is_available()
+    torch = sys.modules.get("torch")  # conftest.py has imported it
+    there = torch is not None and torch.cuda.is_available()
     return f"GPU: {torch.cuda.get_device_name()}" if there else "GPU: none, so tests marked gpu are skipped"
 
 

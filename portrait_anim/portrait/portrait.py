@@ -127,8 +127,9 @@ class Portrait:
         face: 1 is the largest, 2 the next. max_size: the longest side, px, to which the photo is shrunk. Raises
         InputError when the photo cannot be used, UsageError when it has fewer faces.
         """
-        whole = fit_size(load_photo(path), SEARCH_SIZE)
-        photo = fit_size(whole, max_size)
+        photo = load_photo(path)
+        whole = fit_size(photo, SEARCH_SIZE)
+        photo = fit_size(photo if max_size > SEARCH_SIZE else whole, max_size)
         faces = find_faces(whole, tracker) if min(whole.shape[:2]) >= MIN_FACE else []
         if not faces:
             raise InputError(

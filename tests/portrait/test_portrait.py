@@ -50,6 +50,16 @@ def test_a_large_photo_is_bounded_and_a_small_face_in_it_is_found():
     assert np.abs(faces[0].centre - (1700 + 224, 1200 + 125)).max() < 20
 
 
+def test_a_very_large_photo_is_animated_at_the_size_that_was_asked_for(tmp_path):
+    """Faces are looked for in 4096 px, and found where they are in more."""
+    small = Image.open(ASTRONAUT).crop((100, 0, 356, 256))
+    small.resize((4608, 4608)).save(tmp_path / "large.jpg", quality=80)
+    small.save(tmp_path / "small.png")
+    large, small = (Portrait.load(tmp_path / name, max_size=8192) for name in ("large.jpg", "small.png"))
+    assert large.photo.shape == (4608, 4608, 3)
+    assert np.abs(large.landmarks[:468, :2] / 18 - small.landmarks[:468, :2]).mean() < 1.5
+
+
 def test_two_faces_largest_first_and_choice(tmp_path, short_clip):
     one = np.asarray(Image.open(ASTRONAUT))
     two = np.full((512, 1024, 3), 128, np.uint8)
