@@ -18,6 +18,11 @@ def turned(landmarks: np.ndarray, yaw: float) -> np.ndarray:
     return (landmarks - centre) @ rotation.T + centre
 
 
+def channels(seen) -> np.ndarray:
+    """The generator's input of a Condition as a picture (h, w, 13)."""
+    return np.dstack([seen.channel(n) for n in range(13)])
+
+
 def bilinear(image: np.ndarray, at: np.ndarray) -> np.ndarray:
     """image (H, W[, C]) at px `at` (..., 2), rounded to 1/32 and replicated, in float64."""
     fixed = np.floor(at.astype(np.float32) * 32 - np.float32(15.5)).astype(int)

@@ -25,6 +25,7 @@ _COUNTED = 0.35  # of a triangle of the shell: how much of it is seen is counted
 _TURNED = np.sin(np.radians(20))  # of the photo, away from the camera
 _IS_OUTER = np.append(LABELS >= RING + 2, True)
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
+_EVERYWHERE = np.ones((CROP // STEP, CROP // STEP), np.float32)
 IS_FACE = np.append(LABELS < RING, False)  # of every triangle, and of "outside the mesh"
 
 
@@ -111,7 +112,8 @@ class Warper:
         # Only a head that is turned aside hides much of its shell.
         self._is_turned = np.abs(mesh.head_axes(views[0].landmarks)[:2, 2]).max() > _TURNED
         self._faces = [_face_and_rims(v) for v in views] if self._is_turned else []
-        self._inside = [_inner_matte(v) if v.is_mirror else None for v in views]
+        # Where a view may lend what it shows; training's views have no pictures.
+        self._lends = [_inner_matte(v) if v.is_mirror and v.matte.size else _EVERYWHERE for v in views]
         self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
         # How well each view shows each of _PARTS, (V, P).
         self._shown = np.clip((self._seen @ _PART_MASKS.T / _PART_MASKS.sum(1) - 0.25) / 0.25, 0, 1)
@@ -191,7 +193,8 @@ class Warper:
                     visible = 1 - self._hidden(n, ids, face, shifts[n])[0][some]
                     mask[some] = np.maximum(mask[some], left * helps[some] * visible)
                 if view.is_mirror:  # beside its person it would open holes in the canvas'
-                    mask[some] *= np.maximum(_looked_up(self._inside[n], self._places(shifts[n])[some]), face[some])
+                    lends = _looked_up(self._lends[n], self._places(shifts[n])[some])
+                    mask[some] *= np.maximum(lends, face[some])
                 blurred = cv2.GaussianBlur(mask[some], (0, 0), _SHARE_BLUR)
                 if blurred.max() <= UNSEEN:
                     continue

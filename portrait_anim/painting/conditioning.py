@@ -21,9 +21,10 @@ N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, 
 class Condition:
     """One frame in a box of the crop, as the generator sees it; h and w are the box's sides in px.
 
-    warped: (h, w, 3) float32, the warped photo over the plate in 0..255. cells: (h/4, w/4, 208) uint8, the 4x4 px of
-    each cell row by row, of each px the channels of `x`. flows: of each view that is used, (h, w, 2) px, else
-    None. weights: of each view, (h, w) float32. face, shown: (h, w) float32, see `Warp`.
+    warped: (h, w, 3) float32, the warped photo over the plate in 0..255. cells: (h/4, w/4, 208) uint8, what the
+    generator takes in 256 steps from -1 to 1: the 4x4 px of each cell row by row, of each px the 13 `channel`s.
+    flows: of each view that is used, (h, w, 2) px, else None. weights: of each view, (h, w) float32. face, shown: (h,
+    w) float32, see `Warp`.
     """
 
     box: Box
@@ -35,25 +36,21 @@ class Condition:
     shown: np.ndarray
 
     @property
-    def x(self) -> np.ndarray:
-        """The generator's input as a picture, (h, w, 13) float32.
-
-        It is the warped photo over the plate and the landmark drawing in -1..1, the maps in 0..1 (stretch and facing in
-        -1..1), and the warped matte in 0..1, all in 256 steps from -1 to 1.
-        """
-        return np.stack([self._channel(n) for n in range(N_CHANNELS)], 2)
-
-    @property
     def mouth(self) -> np.ndarray:
-        """Where the inside of the mouth is, (h, w) float32: 1 there."""
-        return self._channel(6)
+        """Where the inside of the mouth is, (h, w) bool."""
+        return self.channel(6) > 0.5
 
     @property
     def matte(self) -> np.ndarray:
         """The warped matte, (h, w) float32 in 0..1."""
-        return self._channel(12)
+        return self.channel(12)
 
-    def _channel(self, n: int) -> np.ndarray:
+    def channel(self, n: int) -> np.ndarray:
+        """Return a channel of the generator's input as a picture, (h, w) float32.
+
+        They are the warped photo over the plate 3 and the landmark drawing 3 in -1..1, maps of the mesh 6 (see
+        `Warp.table`) in 0..1 (stretch and facing in -1..1), and the warped matte in 0..1.
+        """
         rows, columns = (side // CELL for side in self.face.shape)
         values = self.cells.reshape(rows, columns, CELL, CELL, N_CHANNELS)[..., n].swapaxes(1, 2)
         return values.reshape(self.face.shape) / np.float32(127.5) - 1

@@ -16,10 +16,7 @@ from ..geometry.view import View
 
 REDDER = 16.0  # degrees, see above
 _YELLOW = 70.0, 78.0  # degrees of the skin's hue: of 53 clips of people one had more than the first, by half a degree
-_DARK = (
-    0.4,
-    0.8,
-)  # of the skin's lightness: what is darker than the first is no tooth, what is lighter than the second is
+_DARK = 0.4, 0.8  # of the skin's lightness: below the first is no tooth, above the second is one
 _CHEEKS = (50, 280, 101, 330)  # landmarks
 _SIDE = 0.03  # of the face's width, of the square around each that is looked at
 
@@ -50,18 +47,17 @@ class MouthPalette(NamedTuple):
     def apply(self, painted: np.ndarray, mouth: np.ndarray) -> None:
         """Turn the colours inside the mouth of a painted box, in place; its lightness and its chroma stay.
 
-        painted: as of `compose.paint_box`. mouth: (h, w) float32, 0 to 1, how much of each pixel is inside the mouth.
+        painted: as of `compose.paint_box`. mouth: (h, w) bool, what is inside the mouth.
         """
-        x, y, width, height = cv2.boundingRect((mouth > 0).astype(np.uint8))
+        x, y, width, height = cv2.boundingRect(mouth.astype(np.uint8))
         if not width:
             return
         part = painted[y + 1 : y + 1 + height, x + 1 : x + 1 + width]
         picture = np.clip(part[..., :3] + part[..., 3:6], 0, 255)
         lab = _to_lab(picture)
         low, high = (share * self.lightness for share in _DARK)
-        much = (
-            self.strength * mouth[y : y + height, x : x + width] * (1 - smoothstep((lab[..., 0] - low) / (high - low)))
-        )
+        dark = 1 - smoothstep((lab[..., 0] - low) / (high - low))
+        much = self.strength * mouth[y : y + height, x : x + width] * dark
         hue, chroma = np.arctan2(lab[..., 2], lab[..., 1]), np.hypot(lab[..., 1], lab[..., 2])
         hue -= much * np.clip(hue - np.radians(self.hue), 0, np.radians(2 * REDDER))
         lab[..., 1], lab[..., 2] = chroma * np.cos(hue), chroma * np.sin(hue)

@@ -54,7 +54,7 @@ class Square:
     @property
     def mouth(self) -> np.ndarray:
         """Where the inside of the mouth is, (h, w) bool."""
-        return self.seen.mouth > 0.5
+        return self.seen.mouth
 
 
 class Renderer:

@@ -165,3 +165,19 @@ def test_shares_are_shares_whoever_helps():
     for degrees in (50, 35, 15, 0, -20):
         weights = Warper(views).warp(turned(PORTRAIT, np.radians(degrees))).weights
         assert weights.min() > -1e-4 and np.abs(weights.sum(0) - 1).max() < 1e-4
+
+
+def test_a_mirror_image_lends_its_person_and_not_what_is_beside():
+    """The background beside the mirrored head would open a hole in the hair of the canvas."""
+    whole = profile(50)
+    face = IS_FACE[mesh.rasterise(whole.mesh.vertices, WHOLE)].astype(np.float32)
+    narrow = View(whole.image, whole.landmarks, cv2.dilate(face, np.ones((15, 15), np.uint8)))
+    lent = []
+    for canvas in (whole, narrow):
+        mirror = canvas.mirrored()
+        warp = Warper([canvas, mirror]).warp(PORTRAIT)
+        flow = warp.flow(1, mesh.rasterise(warp.vertices, WHOLE), WHOLE)
+        beside = cv2.remap(narrow.mirrored().matte, flow - 0.5, None, cv2.INTER_LINEAR) < 0.01
+        beside &= warp.enlarged(warp.face, WHOLE) == 0
+        lent.append((warp.enlarged(warp.weights[1], WHOLE) * beside).sum())
+    assert lent[0] > 500 and lent[1] < 0.02 * lent[0]

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from reference import BOX, bilinear, moved, turned
+from reference import BOX, bilinear, channels, moved, turned
 from support import ASTRONAUT, MONA_LISA, portrait_of
 
 from portrait_anim.geometry import mesh
@@ -62,7 +62,7 @@ def test_input_and_refined_warp_are_those_of_plain_arithmetic(frame):
     drawing = mesh.draw_landmarks(target)[y0:y1, x0:x1] / 127.5 - 1
     expected = np.dstack([start / 127.5 - 1, drawing, warp.table[mesh.rasterise(warp.vertices, BOX)], matte])
     assert np.abs(seen.warped - start).mean() < 0.01 and np.quantile(np.abs(seen.warped - start), 0.999) < 2.5
-    error = np.abs(seen.x - expected)  # in steps of 1 / 127.5
+    error = np.abs(channels(seen) - expected)  # in steps of 1 / 127.5
     assert error.mean() < 0.5 / 127.5 and np.quantile(error, 0.999) < 0.02
     share = window(BOX)[..., None]
     flows = [None if flow is None else flow + painting[..., 1:3] * share for flow in seen.flows]
