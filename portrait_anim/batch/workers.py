@@ -66,6 +66,7 @@ class LocalWorker:
             self._connection.send(job)
             return self._connection.recv()
         except (EOFError, OSError) as error:
+            self._process.join(5)  # so that its exit code is known
             raise WorkerLost(f"exit code {self._process.exitcode}") from error
 
     def close(self) -> None:

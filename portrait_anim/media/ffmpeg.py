@@ -27,7 +27,7 @@ GUARDED = ("-protocol_whitelist", "file", "-max_pixels", str(MAX_PIXELS))
 PIPE_BYTES = 1 << 20  # the largest pipe that an ordinary Linux user may ask for
 _DULL = re.compile(  # lines of ffmpeg's log that only say that something failed, after the line that says why
     r"Error opening (input|output) file|Output file|Conversion failed|frame=|Terminating thread|Task finished"
-    r"|Error muxing a packet|Last message repeated"
+    r"|Error muxing a packet|Last message repeated|Nothing was written into output file"
 )
 
 

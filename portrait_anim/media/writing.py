@@ -121,7 +121,9 @@ class VideoWriter:
                     view = view[self._process.stdin.write(view) :]
         except OSError as error:  # the encoder has ended, and its own words tell more than "broken pipe"
             stop(self._process)
-            raise self._error(last_words(read_log(self._log))) from error
+            said = read_log(self._log)
+            full = _FULL.search(said)  # several lines follow from it
+            raise self._error(full[0] if full else last_words(said)) from error
         self.count += 1
 
     def _error(self, reason: str | None) -> OutputError:

@@ -66,6 +66,16 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(small_disk, tmp_path
     assert_refused(done, 4, "x", "No space left", folder=small_disk)
 
 
+def test_a_disk_that_is_full_from_the_first_byte_is_said_as_well(small_disk, tmp_path):
+    """ffmpeg then ends with a line that says only that nothing was written."""
+    with pytest.raises(OSError, match="No space"), open(small_disk / "filler", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    done = run_animate(ASTRONAUT, "-d", "blink", "-o", small_disk / "x.mp4", "--end", "0.2", cwd=tmp_path)
+    assert_refused(done, 4, "x.mp4", "No space left")
+    assert os.listdir(small_disk) == ["filler"]
+
+
 def test_a_disk_too_full_for_the_signature_keeps_the_video(small_disk, tmp_path):
     """Signing needs the space of the file once more. If it is not there, the result is marked by XMP alone."""
     whole = tmp_path / "whole.mp4"
