@@ -211,7 +211,7 @@ class Warper:
         table[:-1, 5] = 1 - share[0, :-1]
         # The face's own edge against the plate is softened: a hard maximum with the matte would be jagged.
         soft = cv2.GaussianBlur(face, (0, 0), _FACE_BLUR)
-        shown = 1 - cv2.GaussianBlur(far, (0, 0), _FACE_BLUR)
+        shown = 1 - cv2.GaussianBlur(np.maximum(far, near * weights[0]), (0, 0), _FACE_BLUR)
         return Warp(self.frame, vertices, maps, shifts, weights, soft, shown, table, used)
 
     def _hidden(self, n: int, ids: np.ndarray, face: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -181,17 +181,19 @@ class Portrait:
 def _hold(mesh: HeadMesh, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
     """Return where a box of a photo of that size (width, height) must stay as it is, (h, w) float32 of 0 to 1.
 
-    It is 1 where no triangle of the mesh can move, and falls to 0 towards the head.
+    It is 1 where no triangle of the mesh can move nor is near to one that can, and falls to 0 towards these.
     """
     x0, y0, x1, y1 = box
     moving = np.append(mesh.can_move, False)[rasterise(mesh.vertices, box)].astype(np.uint8)
+    band = max(2.0, _HOLD_BAND * max(moving.shape))
+    wide = 2 * round(band) + 1  # the face itself, where it ends at the outline of a profile, must be free to go
+    moving = cv2.dilate(moving, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide)))
     around = cv2.copyMakeBorder(moving, 1, 1, 1, 1, cv2.BORDER_REPLICATE)  # at the photo's own border nothing ends
     for edge, is_inside in (
         (around[:, 0], x0 > 0), (around[0], y0 > 0), (around[:, -1], x1 < size[0]), (around[-1], y1 < size[1])
     ):  # fmt: skip
         if is_inside:
             edge[:] = 0
-    band = max(2.0, _HOLD_BAND * max(moving.shape))
     distance = cv2.distanceTransform(around, cv2.DIST_L2, 5)[1:-1, 1:-1] - 1
     return np.clip(2 - 2 * distance / band, 0, 1)
 
