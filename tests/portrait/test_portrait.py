@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from PIL import Image
+from reference import turned
 from support import ASTRONAUT, assert_refused, portrait_of, run_animate, save_image
 
+from portrait_anim.geometry.mesh import MEAN_FACE, HeadMesh, rasterise
 from portrait_anim.landmarks.tracking import find_faces
 from portrait_anim.media.photo import fit_size, load_photo
 from portrait_anim.portrait.portrait import Portrait
@@ -72,3 +74,19 @@ def test_two_faces_largest_first_and_choice(tmp_path, short_clip):
     assert done.returncode == 0 and "warning: two.png: shows 2 faces" in done.stderr
     done = run_animate("two.png", "-d", short_clip, "--face", "3", "-f", cwd=tmp_path)
     assert_refused(done, 2, "two.png", "shows 2", "1 to 2")
+
+
+@pytest.mark.parametrize("degrees", [0, 50])
+def test_what_can_move_is_free_to_the_outline_and_all_else_is_held(degrees):
+    """Held at its edge, a profile would stay there as a strip when the head turns away."""
+    landmarks = turned(MEAN_FACE * 150, np.radians(degrees)) + [420, 400, 0]
+    portrait = Portrait(np.full((900, 840, 3), 128, np.uint8), landmarks, "warp")
+    region, mesh = portrait.region, HeadMesh(landmarks)
+    moving = np.append(mesh.can_move, False)[rasterise(mesh.vertices, region.box)]
+    inside = np.zeros(moving.shape, bool)
+    inside[40:-40, 40:-40] = True  # where the region ends inside the photo, its border is held
+    assert region.hold[moving & inside].max() < 0.15 and (region.hold == 1).mean() > 0.1
+    covered = np.zeros(moving.shape, bool)
+    for x0, y0, x1, y1 in region.bands:
+        covered[y0:y1, x0:x1] = True
+    assert covered[region.hold < 1].all() and not covered.all()
