@@ -186,8 +186,8 @@ def _hold(mesh: HeadMesh, box: tuple[int, int, int, int], size: tuple[int, int])
     x0, y0, x1, y1 = box
     moving = np.append(mesh.can_move, False)[rasterise(mesh.vertices, box)].astype(np.uint8)
     band = max(2.0, _HOLD_BAND * max(moving.shape))
-    wide = 2 * round(band) + 1  # the face itself, where it ends at the outline of a profile, must be free to go
-    moving = cv2.dilate(moving, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide)))
+    # The face itself, where it ends at the outline of a profile, must be free to go.
+    moving = (cv2.distanceTransform(1 - moving, cv2.DIST_L2, 5) <= band).astype(np.uint8)
     around = cv2.copyMakeBorder(moving, 1, 1, 1, 1, cv2.BORDER_REPLICATE)  # at the photo's own border nothing ends
     for edge, is_inside in (
         (around[:, 0], x0 > 0), (around[0], y0 > 0), (around[:, -1], x1 < size[0]), (around[-1], y1 < size[1])
