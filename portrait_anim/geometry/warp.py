@@ -21,7 +21,8 @@ _SHARE_BLUR, _SHELL_BLUR = 2, 2.5  # cells, sigma; OpenCV's kernels reach four t
 _REACH = 4 * _SHARE_BLUR  # cells that a blurred share reaches beyond itself
 _RIM = 9  # cells, twice the width of the rim along the outline of a face that hides something
 _FACE_BLUR = 0.75  # cells, sigma
-_COUNTED = 0.35  # of a triangle of the shell: how much of it is seen is counted in cells, and so rough
+_COUNTED = 0.15  # of a triangle of the shell: how much of it is seen is counted in cells, and so rough
+_ALONG = np.exp(-((np.arange(-6, 7) / 2.5) ** 2) / 2)  # triangles along a ring over which that is evened
 _TURNED = np.sin(np.radians(20))  # of the photo, away from the camera
 _IS_OUTER = np.append(LABELS >= RING + 2, True)
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
@@ -101,6 +102,15 @@ def _evened(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32) @ gathered.T @ spread.T
 
 
+def _evened_along_rings(values: np.ndarray) -> np.ndarray:
+    """Return values (F,) of triangles, in the shell averaged over the neighbours in the same ring."""
+    rings = values[LABELS >= RING].reshape(mesh.N_RINGS, -1)  # triangles lie in their order around the head
+    evened = values.copy()
+    even = sum(share * np.roll(rings, place - len(_ALONG) // 2, 1) for place, share in enumerate(_ALONG))
+    evened[LABELS >= RING] = (even / _ALONG.sum()).ravel()
+    return evened
+
+
 _PARTS = ((OUTER_LIPS, 0.09), (RIGHT_EYE, 0.045), (LEFT_EYE, 0.045))  # each fused as a whole; reach in face heights
 _PART_MASKS = _part_masks()
 _NEAR = 0.1  # face heights, sigma, over which the shares of views are alike
@@ -119,7 +129,7 @@ class Warper:
 
     def __init__(self, views: list[View], frame: Box = WHOLE):
         self.views, self.frame = views, frame
-        self._seen = np.stack([v.mesh.seen for v in views])  # (V, F)
+        self._seen = np.stack([_evened_along_rings(v.mesh.seen) for v in views])  # (V, F)
         self._facing = np.stack([mesh.facing(v.mesh.vertices) for v in views])
         # How badly the canvas shows the neighbourhood of each triangle of the face, (f,).
         self._lacks = 1 - _evened(np.clip((self._seen[:1, IS_FACE[:-1]] - 0.55) / 0.3, 0, 1))[0]
@@ -150,7 +160,7 @@ class Warper:
         if len(self.views) > 1:
             mirror = np.array([[view.is_mirror] for view in self.views[1:]])
             slack = np.where(LABELS >= RING, _COUNTED, 0)
-            turned = np.clip((mesh.seen(vertices, ids, STEP) - canvas - slack) / 0.2, 0, 1)
+            turned = np.clip((_evened_along_rings(mesh.seen(vertices, ids, STEP)) - canvas - slack) / 0.2, 0, 1)
             needed = turned * np.clip((np.where(mirror, 0.55, 0.75) - canvas) / 0.3, 0, 1)
             gain = np.clip((self._seen[1:] - canvas - 0.15) / 0.3, 0, 1) * needed
             # Triangle by triangle, two halves of a face would be mottled.
