@@ -99,7 +99,8 @@ def _nearby() -> tuple[np.ndarray, np.ndarray]:
 def _evened(values: np.ndarray) -> np.ndarray:
     """Return values (V, f) of the face's triangles, averaged over the neighbourhood of each."""
     gathered, spread = _NEARBY
-    return values.astype(np.float32) @ gathered.T @ spread.T
+    # einsum, because BLAS would start threads for each of these small products, which spin in the way of other frames.
+    return np.einsum("vn,fn->vf", np.einsum("vf,nf->vn", values.astype(np.float32), gathered), spread)
 
 
 def _evened_along_rings(values: np.ndarray) -> np.ndarray:

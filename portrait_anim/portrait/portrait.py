@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError, UsageError
-from ..geometry.mesh import HeadMesh, rasterise
+from ..geometry.mesh import TRIANGLES, HeadMesh
 from ..geometry.view import CROP, View
 from ..geometry.warp import STEP, Warper
 from ..landmarks.refining import Refiner
@@ -184,7 +184,10 @@ def _hold(mesh: HeadMesh, box: tuple[int, int, int, int], size: tuple[int, int])
     It is 1 where no triangle of the mesh can move nor is near to one that can, and falls to 0 towards these.
     """
     x0, y0, x1, y1 = box
-    moving = np.append(mesh.can_move, False)[rasterise(mesh.vertices, box)].astype(np.uint8)
+    moving = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    corners = np.round((mesh.vertices[:, :2] - (x0, y0) - 0.5) * 8).astype(np.int32)
+    for triangle in corners[TRIANGLES[mesh.can_move]]:
+        cv2.fillConvexPoly(moving, triangle, 1, shift=3)
     band = max(2.0, _HOLD_BAND * max(moving.shape))
     # The face itself, where it ends at the outline of a profile, must be free to go.
     moving = (cv2.distanceTransform(1 - moving, cv2.DIST_L2, 5) <= band).astype(np.uint8)
