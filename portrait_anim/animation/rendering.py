@@ -109,7 +109,7 @@ def rendered(renderer: "Renderer", targets: Sequence, threads: int) -> Generator
         with single_threaded_libraries():
             for t in range(len(targets)):
                 pending.append(pool.submit(make, t))
-                if len(pending) > threads:
+                if len(pending) > 2 * threads:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -10,7 +10,7 @@ import numpy as np
 from ..geometry.warp import Box
 from ..media.photo import fit_size
 from ..painting.person import Person
-from ..painting.renderer import Renderer, painted_box
+from ..painting.renderer import Renderer, box_around, painted_box
 from ..portrait.portrait import Portrait
 
 if TYPE_CHECKING:
@@ -127,10 +127,10 @@ class RenderersBySize:
 
         It only grows: what is painted depends a little on its border, and every new box takes the networks a moment.
         """
-        x0, y0, x1, y1 = painted_box(targets, self._person.portraits[0].views[0])
+        x0, y0, x1, y1 = new = painted_box(targets, self._person.portraits[0].views[0])
         if box is None:
-            return x0, y0, x1, y1
-        return min(x0, box[0]), min(y0, box[1]), max(x1, box[2]), max(y1, box[3])
+            return new
+        return box_around((min(x0, box[0]), min(y0, box[1]), max(x1, box[2]), max(y1, box[3])))
 
     def close(self) -> None:
         """Stop making sizes."""

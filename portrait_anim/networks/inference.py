@@ -58,9 +58,9 @@ class PersonGenerator:
 
         What comes back is (1, 7, h, w) fp32, channels_last: the parts of a Painting side by side, see `split_painting`.
 
-        Sides and place are multiples of 32 px. carried holds the features that the warp has carried into the box:
-        (1, 16, h/4, w/4), (1, 48, h/8, w/8) and (1, 96, h/16, w/16), of any type. Any layout will do; quickest is
-        channels_last.
+        Sides are multiples of 32 px, the place is one of 16 px. carried holds the features that the warp has carried
+        into the box: (1, 16, h/4, w/4), (1, 48, h/8, w/8) and (1, 96, h/16, w/16), of any type. Any layout will do;
+        quickest is channels_last.
         """
         h, skips = self._first(self._stem(cells)), []
         for level, (inject, down) in enumerate(zip(self._inject, self._downs)):

@@ -12,7 +12,7 @@ from ..geometry.view import View, sample
 from ..geometry.warp import WHOLE, Box, Warp
 from . import kernels
 
-STRIDE = 32  # px: the generator takes boxes whose sides and place are multiples of it
+STRIDE, PLACE = 32, 16  # px: the generator takes boxes whose sides and whose place are multiples of these
 CELL = 4  # px: side of the squares of pixels that the generator takes as one
 N_CHANNELS = 13  # of the generator's input: warped photo 3, drawing 3, maps 6, warped matte 1
 

@@ -129,7 +129,7 @@ class ConditionedGenerator:
     def paint(self, seen: Condition) -> np.ndarray:
         """Return the painting of a box, (h, w, 7) float32: mask, residual flow 2, colour 3 and change of the matte.
 
-        The sides and the place of the box are multiples of 32 px.
+        The sides of the box are multiples of 32 px, and its place is one of 16 px.
         """
         planes = lambda a: torch.from_numpy(a)[None].permute(0, 3, 1, 2)
         moved = [planes(level) for level in carried(self.features, seen)]

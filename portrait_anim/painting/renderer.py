@@ -15,7 +15,7 @@ from ..geometry.mesh import OVAL
 from ..geometry.view import CROP, View, sample
 from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
-from .conditioning import STRIDE, Condition, condition
+from .conditioning import PLACE, STRIDE, Condition, condition
 from .palette import MouthPalette
 from .texture import keep_texture
 
@@ -106,16 +106,23 @@ class Renderer:
 def painted_box(targets: Retargeter | CausalRetargeter, canvas: View) -> Box:
     """Return the part of the crop that the networks paint: the head with its hair, wherever it is in the targets.
 
-    The rest the warp does right. There is one box for all frames, on the grid of the networks' strides, because what
-    they paint depends a little on how far away the box's border is. canvas: the view whose head it is.
+    The rest the warp does right. There is one box for all frames, because what the networks paint depends a little on
+    how far away the box's border is. canvas: the view whose head it is.
     """
-    low, high = np.split(np.clip(targets.extent(_head_size(canvas), _BELOW), 0, CROP), 2)
-    snap = lambda values, to: (to(values / STRIDE) * STRIDE).astype(int).tolist()
-    return (*snap(low, np.floor), *snap(high, np.ceil))
+    return box_around(targets.extent(_head_size(canvas), _BELOW))
+
+
+def box_around(extent: tuple[float, float, float, float]) -> Box:
+    """Return the smallest box of the crop that the networks can paint and that holds an extent (x0, y0, x1, y1) px."""
+    low, high = np.split(np.clip(extent, 0, CROP), 2)
+    low = np.floor(low / PLACE) * PLACE
+    size = np.ceil((high - low) / STRIDE) * STRIDE
+    low = np.minimum(low, CROP - size)
+    return (*low.astype(int).tolist(), *(low + size).astype(int).tolist())
 
 
 def _head_size(view: View) -> float:
-    """Return how large the head with its hair is, over the size of the face's oval: about 1.5 to 1.9."""
+    """Return how large the head with its hair is, over the size of the face's oval: about 1.45 to 1.85."""
     oval = view.landmarks[OVAL, :2]
     above = oval[oval[:, 1] < oval[:, 1].mean()]  # what is below are neck and shoulders
     reach = 1.4
@@ -123,7 +130,7 @@ def _head_size(view: View) -> float:
         at = oval.mean(0) + (above - oval.mean(0)) * margin
         if sample(view.matte, at[None].astype(np.float32)).mean() > 0.3:
             reach = margin
-    return reach + 0.1
+    return reach + 0.05
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

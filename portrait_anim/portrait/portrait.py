@@ -67,10 +67,10 @@ class Source:
 class Region:
     """The part of the photo that can move, at the photo's own resolution.
 
-    box: (x0, y0, x1, y1) px of the photo. frame: the box that holds this and the crop, in crop px, integers, for the
-    Warper. rgba: (h, w, 4) uint8, the photo with the person's matte. plate: (h, w, 3) uint8, the background behind
-    them. hold: (h, w) float32, 1 where nothing moves and the photo must stay as it is. bands: boxes (x0, y0, x1, y1) px
-    of the region that together hold all that can move.
+    box: (x0, y0, x1, y1) px of the photo. frame: the box that holds all that can move and the crop, in crop px,
+    integers, for the Warper. rgba: (h, w, 4) uint8, the photo with the person's matte. plate: (h, w, 3) uint8, the
+    background behind them. hold: (h, w) float32, 1 where nothing moves and the photo must stay as it is. bands: boxes
+    (x0, y0, x1, y1) px of the region that together hold all that can move.
     """
 
     box: tuple[int, int, int, int]
@@ -162,8 +162,10 @@ class Portrait:
         rings = shell.reshape(-1, 2)
         x0, y0 = np.maximum(np.floor(rings.min(0)), 0).astype(int)
         x1, y1 = np.minimum(np.ceil(rings.max(0)), (width, height)).astype(int)
-        low = (np.floor((np.array([x0, y0]) - self.corner) * self.scale / STEP).astype(int) - 1) * STEP
-        high = (np.ceil((np.array([x1, y1]) - self.corner) * self.scale / STEP).astype(int) + 1) * STEP
+        free = mesh.vertices[np.unique(TRIANGLES[mesh.can_move]), :2]  # the warp need not know what lies beyond
+        low, high = np.maximum(free.min(0), (x0, y0)), np.minimum(free.max(0), (x1, y1))
+        low = (np.floor((low - self.corner) * self.scale / STEP).astype(int) - 1) * STEP
+        high = (np.ceil((high - self.corner) * self.scale / STEP).astype(int) + 1) * STEP
         frame = (*np.minimum(low, 0).tolist(), *np.maximum(high, CROP).tolist())
         photo = np.ascontiguousarray(self.photo[y0:y1, x0:x1])
         matte = np.ones(photo.shape[:2], np.float32)
