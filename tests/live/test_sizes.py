@@ -79,9 +79,11 @@ def test_the_nearest_size_serves_until_the_wanted_one_is_ready(person):
 def test_the_painted_box_only_grows(renderers):
     motion = CausalRetargeter(renderers.canvas)
     box = renderers.grown(None, motion)
-    assert all(side % 32 == 0 for side in box) and renderers.grown(box, motion) == box
+    assert renderers.grown(box, motion) == box
     wide = renderers.grown((0, 64, 480, 480), motion)
     assert wide[0] == 0 and wide[1] <= 64 and wide[2] >= 480
+    for x0, y0, x1, y1 in (box, wide, renderers.grown((112, 80, 240, 496), motion)):  # what the networks take
+        assert x0 % 16 == y0 % 16 == (x1 - x0) % 32 == (y1 - y0) % 32 == 0 and 0 <= min(x0, y0) and max(x1, y1) <= 512
 
 
 def test_several_photos_keep_together_in_every_size():
