@@ -22,7 +22,7 @@ from .pairs import Pair, choose_pairs, choose_tuning_pairs
 from .perception import Distribution
 from .reenactment import MODEL, OTHER, STILL, Methods
 from .report import Report
-from .results import Results, notes_of, tables_of, to_markdown
+from .results import FEW, Results, notes_of, tables_of, to_markdown
 
 SHOTS = (1, 8, 32)  # as in the paper's Table 1
 TRUE = "true frame"
@@ -38,7 +38,7 @@ class Extent:
     shots: tuple[int, ...]
 
 
-WHOLE, QUICK = Extent(96, 8, SHOTS), Extent(24, 3, (1,))
+WHOLE, QUICK = Extent(96, 8, SHOTS), Extent(FEW, 3, (1,))
 
 
 def evaluate(
