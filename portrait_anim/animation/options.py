@@ -81,6 +81,8 @@ class Options(MotionOptions):
             raise UsageError(f"--seed {self.seed} is impossible; choose 0 or more.")
         if not 1 <= self.shots <= MAX_SHOTS:
             raise UsageError(f"--shots {self.shots} is out of range; choose 1 to {MAX_SHOTS} frames.")
+        if self.shots != Options.shots and self.source_video is None:
+            raise UsageError("--shots has no meaning without --source-video; leave it out.")
         finetune = check_finetune(self.finetune)
         if self.person is not None:
             if images or self.source_video is not None:

@@ -47,7 +47,7 @@ class Display:
         """
         self.console = Console(stderr=True)
         self._quiet, self._bars, self._tasks, self._begin, self._job = quiet, None, {}, {}, None
-        self._note, self._next, self._said = note, 0.0, set()
+        self._note, self._next, self._said, self._totals = note, 0.0, set(), {}
 
     def __enter__(self) -> "Display":
         return self
@@ -80,7 +80,7 @@ class Display:
         if self._quiet or step.total == 0:
             return
         if job is not self._job:
-            self._job, self._begin = job, {}
+            self._job, self._begin, self._totals = job, {}, {}
         if self._bars is None and self.console.is_terminal:
             self._begin_bars()
         now = time.monotonic()
@@ -88,6 +88,10 @@ class Display:
             self._begin[step.stage], self._next = (now, step.done), now + FIRST_ESTIMATE
             if text := self._introduction(step.stage):
                 self.console.print(text, highlight=False) if self._bars else say(text)
+        is_cut = step.stage == "tuning" and step.total < self._totals.setdefault(step.stage, step.total)
+        if is_cut:
+            text = "Fine-tuning ends early; the video is made with what is learned"
+            self.console.print(text, highlight=False) if self._bars else say(text)
         begin, first = self._begin[step.stage]
         speed = (step.done - first) / (now - begin) if now > begin else 0
         rate = f"{speed:.1f}/s" if speed and step.total != 1 else ""
@@ -97,7 +101,7 @@ class Display:
                     self._bars.update(before.id, total=before.completed)
                 self._tasks[step.stage] = self._bars.add_task(self._TITLES[step.stage], total=step.total, rate="")
             self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, rate=rate)
-        elif step.done == step.total:
+        elif step.done == step.total and not is_cut:
             say(f"{self._TITLES[step.stage]}: {step.done} of {step.total}" + (f" ({rate})" if rate else ""))
         elif speed and step.total and now >= self._next and (left := (step.total - step.done) / speed) > 1:
             self._next = now + NEXT_ESTIMATE

@@ -36,6 +36,9 @@ def live(
     ] = None,
     max_size: Annotated[int, typer.Option(help="Longer side at most, px.")] = 1280,
     face: Annotated[int, typer.Option(help="Which face of the portrait, 1 is the largest.")] = 1,
+    tracker: Annotated[
+        str, typer.Option(help="What finds the face in the photo: auto, mediapipe or face-alignment, as for animate.")
+    ] = "auto",
     background: Annotated[str, typer.Option(help="still, or warp: it moves with the head.")] = "still",
     person: Annotated[str | None, typer.Option(help="A file of animate --save-person, instead of photos.")] = None,
     label: Annotated[bool, typer.Option(help="Write a small AI into a corner of every picture.")] = True,
@@ -82,7 +85,8 @@ def live(
     from ..provenance.marks import Marking
 
     motion = dict(strength=strength, only=tuple(only or ()), mirror=mirror, max_turn=max_turn)
-    options = Options(face=face, max_size=max_size, background=background, person=person, finetune="off", **motion)
+    of_photo = dict(face=face, tracker=tracker, max_size=max_size, background=background, person=person)
+    options = Options(**of_photo, finetune="off", **motion)
     shown = [*(images or []), *options.stand_ins()]
     make_marking = lambda: Marking(shown, "camera", private, sign_cert, sign_key)
     make_marking()  # what is wrong with a certificate is said now

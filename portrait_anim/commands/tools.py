@@ -42,15 +42,20 @@ def serve(
     except ModuleNotFoundError as error:
         raise UsageError(f"The web page needs {error.name}; install it by: pip install '.[web]'.") from error
     from ..animation.animator import Animator
+    from ..networks.weights import check_file
     from ..system.network import is_loopback, listen, shown_name
 
+    animator = Animator(weights, device, precision)
+    if weights is not None:
+        check_file(weights)
+        _ = animator.painter  # what is wrong with the file is said now, not at the first portrait
     listener = listen(host, port)
     if not is_loopback(host):
         say(f"warning: everybody who can reach {host} can use this page; it asks for no password.")
     shown = shown_name(host)
     try:
         print(f"http://{shown}:{listener.getsockname()[1]}/  (Ctrl-C stops)", flush=True)
-        web.serve(listener, host, max_upload, Animator(weights, device, precision))
+        web.serve(listener, host, max_upload, animator)
     except KeyboardInterrupt:  # the usual way to stop the server
         pass
     say("stopped; all uploads and videos were deleted")
@@ -75,7 +80,8 @@ def prepare(
 ) -> None:
     """Turn videos of people into training shards: tracked, split at cuts and lost faces, one crop per segment.
 
-    Ctrl-C stops it within seconds; the same command goes on where it stopped.
+    Ctrl-C stops it within seconds; the same command goes on where it stopped. Exit code 5 when some videos could not
+    be used.
     """
     from ..training.prepare import prepare as make
     from .training_display import PrepareDisplay
@@ -84,9 +90,11 @@ def prepare(
         reports = make(videos, out, groups, size, workers, progress=display)
     kept, failed = sum(r["kept"] for r in reports), sum(bool(r["error"]) for r in reports)
     shards = sum(len(r["shards"]) for r in reports)
-    if not kept and failed:
+    if not shards:
         raise InputError(f"{out}: none of the {len(reports)} videos could be used; the lines above say why.")
     print(f"{out}: {kept} frames in {shards} shards of {len(reports)} videos, {failed} unreadable")
+    if failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 @app.command("meta-train", rich_help_panel="Training")

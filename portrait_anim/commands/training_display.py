@@ -34,9 +34,10 @@ class PrepareDisplay:
     def __call__(self, report: dict, done: int, total: int) -> None:
         """Show a report of `training.prepare`, of which `done` of `total` bytes are done."""
         lost = ", ".join(f"{count} {reason}" for reason, count in report["rejected"].items())
-        said = report["error"] or f"kept {report['kept']} frames in {len(report['shards'])} shards" + (
-            f"; left out: {lost}" if lost else ""
-        )
+        kept = f"kept {report['kept']} frames in {len(report['shards'])} shards" if report["kept"] else "nothing kept"
+        if not report["kept"] and set(report["rejected"]) == {"no face"}:
+            lost = "all of it, no face was found"
+        said = report["error"] or kept + (f"; left out: {lost}" if lost else "")
         line = f"{Path(report['video']).name}: {said}"
         if self._bars:
             self._task = self._bars.add_task("", total=total) if self._task is None else self._task

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..media.reading import probe
-from ..system.files import VIDEO_SUFFIXES, write_whole
-from .pages import filled_in, make_folder
+from ..system.files import VIDEO_SUFFIXES, make_folder, write_whole
+from .pages import filled_in
 
 
 def blind(a: Path, b: Path, out: Path, warn: Callable[[str], None] = lambda sentence: None) -> Path:

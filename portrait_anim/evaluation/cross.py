@@ -5,6 +5,7 @@ The landmarks are tracked again on the rendered frames and compared with the dri
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,14 +20,13 @@ from ..geometry.view import CROP
 from ..landmarks.following import MotionTrack
 from ..motion.retarget import Retargeter
 from ..painting.painter import Painter
-from ..system.files import write_whole
+from ..system.files import make_folder, write_whole
 from ..training.prepare import PrepareConfig
 from ..training.shards import Shard, load_shards
 from . import motion
 from .likeness import Likeness
 from .meter import reduced
 from .motion import compare, find_again, summary
-from .pages import make_folder
 from .reenactment import renderer_of
 from .reference import SIDE
 from .report import Report
@@ -150,51 +150,53 @@ def evaluate_cross(
     if out is not None:
         make_folder(out)
     painter, likeness = Painter(weights), Likeness()
-    page = Report(report) if report is not None else None
     rows, compared, sheet = [], [], []
-    for done, (portrait, driver) in enumerate(plan, 1):
-        clip, photo = at_measures(driver), portrait_frame(portrait)
-        large = list(render(portrait, as_track(clip), painter))
-        frames = [reduced(frame) for frame in large]
-        clips = compare(clip, find_again(frames))
-        same = likeness.embed(portrait.image(photo, SIDE), portrait.points(photo, SIDE))
-        own = [reduced(frame) for frame in render(portrait, as_track(at_measures(portrait)), painter, 6)]
-        row = {"portrait": portrait.group, "driver": driver.group, **summary([clips])}
-        row["csim"], row["csim_own"] = (likeness.mean(same, some, find_again(some)) for some in (frames[::6], own))
-        row["wobble"] = still_wobble(portrait, driver, painter) if done % 4 == 1 else float("nan")
-        rows.append(row)
-        compared.append(clips)
-        moments = np.linspace(0, len(frames) - 1, 4).astype(int)[1:].tolist()
-        shows = {PORTRAIT: portrait.image(photo, CROP)}
-        for number, t in enumerate(moments, 1):
-            shows |= {f"driver {number}": driver.image(t, CROP), f"result {number}": large[t]}
-        sheet.append(np.concatenate([reduced(picture) for picture in shows.values()], 1))
+    with Report(report) if report is not None else nullcontext() as page:
+        for done, (portrait, driver) in enumerate(plan, 1):
+            clip, photo = at_measures(driver), portrait_frame(portrait)
+            large = list(render(portrait, as_track(clip), painter))
+            frames = [reduced(frame) for frame in large]
+            clips = compare(clip, find_again(frames))
+            same = likeness.embed(portrait.image(photo, SIDE), portrait.points(photo, SIDE))
+            own = [reduced(frame) for frame in render(portrait, as_track(at_measures(portrait)), painter, 6)]
+            row = {"portrait": portrait.group, "driver": driver.group, **summary([clips])}
+            row["csim"], row["csim_own"] = (likeness.mean(same, some, find_again(some)) for some in (frames[::6], own))
+            row["wobble"] = still_wobble(portrait, driver, painter) if done % 4 == 1 else float("nan")
+            rows.append(row)
+            compared.append(clips)
+            moments = np.linspace(0, len(frames) - 1, 4).astype(int)[1:].tolist()
+            shows = {PORTRAIT: portrait.image(photo, CROP)}
+            for number, t in enumerate(moments, 1):
+                shows |= {f"driver {number}": driver.image(t, CROP), f"result {number}": large[t]}
+            sheet.append(np.concatenate([reduced(picture) for picture in shows.values()], 1))
+            if page is not None:
+                name = f"{portrait.group} by {driver.group}"
+                page.add_item("all", name, shows, {MODEL: {column.key: row[column.key] for column in COLUMNS}})
+                page.add_clip(
+                    "all", name, {"driver": [driver.image(t, CROP) for t in range(len(large))], "result": large}
+                )
+            progress(done, len(plan))
+        mean = lambda key: float(np.nanmean([row[key] for row in rows]))
+        means = {**summary(compared), **{key: mean(key) for key in ("csim", "csim_own", "wobble")}}
+        tidy = lambda row: {k: _rounded(v) if isinstance(v, float) else v for k, v in row.items()}
+        result = {
+            "weights": painter.weights.sha256[:8],
+            "pairs": len(plan),
+            "frames": sum(len(c["blinks"][1]) for c in compared),
+            "blink frames": int(sum(c["blinks"][1].sum() for c in compared)),
+            "closed-lips frames": int(sum(c["lips"][1].sum() for c in compared)),
+            "means": tidy(means),
+            "rows": [tidy(row) for row in rows],
+            "shape model": shape_model_errors(held_out),
+        }
+        if out is not None:
+            write_whole(out / "cross.json", json.dumps(result, indent=1).encode())
+            write_whole(out / "cross.md", to_markdown(result).encode())
+            cv2.imwrite(str(out / "cross.png"), np.concatenate(sheet)[..., ::-1])
         if page is not None:
-            name = f"{portrait.group} by {driver.group}"
-            page.add_item("all", name, shows, {MODEL: {column.key: row[column.key] for column in COLUMNS}})
-            page.add_clip("all", name, {"driver": [driver.image(t, CROP) for t in range(len(large))], "result": large})
-        progress(done, len(plan))
-    mean = lambda key: float(np.nanmean([row[key] for row in rows]))
-    means = {**summary(compared), **{key: mean(key) for key in ("csim", "csim_own", "wobble")}}
-    tidy = lambda row: {k: _rounded(v) if isinstance(v, float) else v for k, v in row.items()}
-    result = {
-        "weights": painter.weights.sha256[:8],
-        "pairs": len(plan),
-        "frames": sum(len(c["blinks"][1]) for c in compared),
-        "blink frames": int(sum(c["blinks"][1].sum() for c in compared)),
-        "closed-lips frames": int(sum(c["lips"][1].sum() for c in compared)),
-        "means": tidy(means),
-        "rows": [tidy(row) for row in rows],
-        "shape model": shape_model_errors(held_out),
-    }
-    if out is not None:
-        write_whole(out / "cross.json", json.dumps(result, indent=1).encode())
-        write_whole(out / "cross.md", to_markdown(result).encode())
-        cv2.imwrite(str(out / "cross.png"), np.concatenate(sheet)[..., ::-1])
-    if page is not None:
-        table = Table("Motion from one person to another", "over all frames", COLUMNS, {MODEL: result["means"]})
-        title, notes = "One person drives another", [_heading(result)]
-        page.write(title, notes, [table], COLUMNS, PORTRAIT, "result 2", MODEL, "csim")
+            table = Table("Motion from one person to another", "over all frames", COLUMNS, {MODEL: result["means"]})
+            title, notes = "One person drives another", [_heading(result)]
+            page.write(title, notes, [table], COLUMNS, PORTRAIT, "result 2", MODEL, "csim")
     return result
 
 

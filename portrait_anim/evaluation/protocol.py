@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +14,15 @@ from ..geometry.view import CROP
 from ..networks.config import PAPER as PAPERS_KIND
 from ..networks.weights import Weights, load
 from ..painting.painter import Painter
-from ..system.files import write_whole
+from ..system.files import make_folder, write_whole
 from ..training.shards import Shard, load_shards
 from .flicker import FRAMES
 from .meter import METRICS, Meter, reduced
-from .pages import make_folder
 from .pairs import Pair, choose_pairs, choose_tuning_pairs
 from .perception import Distribution
 from .reenactment import MODEL, OTHER, STILL, Methods
 from .report import Report
-from .results import Results, notes_of, tables_of, to_markdown
+from .results import FEW, Results, notes_of, tables_of, to_markdown
 
 SHOTS = (1, 8, 32)  # as in the paper's Table 1
 TRUE = "true frame"
@@ -38,7 +38,7 @@ class Extent:
     shots: tuple[int, ...]
 
 
-WHOLE, QUICK = Extent(96, 8, SHOTS), Extent(24, 3, (1,))
+WHOLE, QUICK = Extent(96, 8, SHOTS), Extent(FEW, 3, (1,))
 
 
 def evaluate(
@@ -85,39 +85,40 @@ def evaluate(
     result: dict = {"people": len({s.group for s in held_out}), **names}
     result |= {"quick": quick, "FID by": distribution.name, "perceptual by": meter.perceptual.name, "shots": {}}
     rivals = () if other is None else (MODEL, OTHER)
-    page, sheet = Report(report, rivals) if report is not None else None, []
+    sheet = []
     done, total = 0, sum(map(len, plan.values()))
-    for count, pairs in plan.items():
-        results, group = Results(meter, distribution), f"T = {count}"
-        kept = pairs[:: max(1, len(pairs) // SHEET)][:SHEET] if count == min(plan) else []
-        for pair, run in _with_runs(pairs, extent.clips):
-            pictures, opening = methods(pair)
-            values, shown = results.add(pair, pictures, opening), _shown(pair, pictures)
-            if page is not None:
-                page.add_item(group, pair.name, shown, values)
-            if pair in kept:
-                sheet.append(np.concatenate([reduced(picture) for picture in shown.values()], 1))
-            if run:
-                moments = [_shown(moment, methods(moment)[0]) for moment in run]
-                frames = {name: [moment[name] for moment in moments] for name in shown}
-                results.add_clip(run, {name: list(map(reduced, of_name)) for name, of_name in frames.items()})
+    with Report(report, rivals) if report is not None else nullcontext() as page:
+        for count, pairs in plan.items():
+            results, group = Results(meter, distribution), f"T = {count}"
+            kept = pairs[:: max(1, len(pairs) // SHEET)][:SHEET] if count == min(plan) else []
+            for pair, run in _with_runs(pairs, extent.clips):
+                pictures, opening = methods(pair)
+                values, shown = results.add(pair, pictures, opening), _shown(pair, pictures)
                 if page is not None:
-                    page.add_clip(group, pair.name, frames)
-            done += 1
-            progress(done, total)
-        helped = {} if finetune is None else {"people helped by fine-tuning": methods.helped[count]}
-        methods.forget()
-        results.repeat(*methods(pairs[0]))
-        result["shots"][str(count)] = results.report() | helped
-    if out is not None:
-        write_whole(out / "evaluation.json", json.dumps(result, indent=1).encode())
-        write_whole(out / "evaluation.md", to_markdown(result).encode())
-        cv2.imwrite(str(out / "contact-sheet.png"), _sheet(sheet)[..., ::-1])
-    if page is not None:
-        tables = [table for count in result["shots"] for table in tables_of(result, count)]
-        right = MODEL if other is None else OTHER
-        columns, worst = [*METRICS.values()], "outline_perceptual"
-        page.write("Held-out people", notes_of(result), tables, columns, TRUE, right, right, worst)
+                    page.add_item(group, pair.name, shown, values)
+                if pair in kept:
+                    sheet.append(np.concatenate([reduced(picture) for picture in shown.values()], 1))
+                if run:
+                    moments = [_shown(moment, methods(moment)[0]) for moment in run]
+                    frames = {name: [moment[name] for moment in moments] for name in shown}
+                    results.add_clip(run, {name: list(map(reduced, of_name)) for name, of_name in frames.items()})
+                    if page is not None:
+                        page.add_clip(group, pair.name, frames)
+                done += 1
+                progress(done, total)
+            helped = {} if finetune is None else {"people helped by fine-tuning": methods.helped[count]}
+            methods.forget()
+            results.repeat(*methods(pairs[0]))
+            result["shots"][str(count)] = results.report() | helped
+        if out is not None:
+            write_whole(out / "evaluation.json", json.dumps(result, indent=1).encode())
+            write_whole(out / "evaluation.md", to_markdown(result).encode())
+            cv2.imwrite(str(out / "contact-sheet.png"), _sheet(sheet)[..., ::-1])
+        if page is not None:
+            tables = [table for count in result["shots"] for table in tables_of(result, count)]
+            right = MODEL if other is None else OTHER
+            columns, worst = [*METRICS.values()], "outline_perceptual"
+            page.write("Held-out people", notes_of(result), tables, columns, TRUE, right, right, worst)
     return result
 
 

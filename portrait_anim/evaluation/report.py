@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import cv2
 import numpy as np
 
 from ..media.writing import VideoWriter
-from ..system.files import write_whole
+from ..system.files import make_folder, write_whole
 from .blind import blind
-from .pages import filled_in, make_folder
+from .pages import filled_in
 from .tables import Column, Table
 
 JPEG_QUALITY = 92
@@ -22,7 +23,8 @@ class Report:
     """The folder of a page. Pictures and videos are written when they are added, the page itself at the end.
 
     folder: is made if it is missing; files of the same names are replaced. rivals: two methods whose clips a person may
-    want to judge without knowing which is which, see `blind`. Raises OutputError.
+    want to judge without knowing which is which, see `blind`. Within a `with` block that ends before the page is
+    written, by Ctrl-C or an error, what was added is removed. Raises OutputError.
     """
 
     def __init__(self, folder: Path, rivals: tuple[str, ...] = ()):
@@ -30,8 +32,24 @@ class Report:
         self._rivals = rivals
         self._items: list[dict] = []
         self._clips: list[dict] = []
-        for part in ("pictures", "videos", *(f"videos/{rival}" for rival in rivals)):
-            make_folder(folder / part)
+        self._written: list[Path] = []
+        parts = [folder, *(folder / part for part in ("pictures", "videos", *(f"videos/{rival}" for rival in rivals)))]
+        self._made = [part for part in parts if not part.exists()]
+        self._is_whole = False
+        for part in parts:
+            make_folder(part)
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        if self._is_whole:
+            return
+        for file in self._written:
+            file.unlink(missing_ok=True)
+        for part in reversed(self._made):
+            with suppress(OSError):  # somebody else has put something there
+                part.rmdir()
 
     def add_item(self, group: str, name: str, pictures: dict[str, np.ndarray], values: dict[str, dict]) -> None:
         """Add a pair.
@@ -43,7 +61,7 @@ class Report:
         for number, (kind, picture) in enumerate(pictures.items()):
             file = f"pictures/{_plain(group)}-{_plain(name)}-{number}-{_plain(kind)}.jpg"
             encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-            write_whole(self.folder / file, encoded.tobytes())
+            write_whole(self._noted(file), encoded.tobytes())
             shown.append({"name": kind, "file": file})
         known = lambda value: value if value is not None and np.isfinite(value) else None
         values = {method: {key: known(value) for key, value in of.items()} for method, of in values.items()}
@@ -55,9 +73,9 @@ class Report:
         With `rivals` the clips of these two are written alone as well.
         """
         for rival in self._rivals:
-            write_video(self.folder / "videos" / rival / f"{_plain(group)}-{_plain(name)}.mp4", frames[rival], fps)
+            write_video(self._noted(f"videos/{rival}/{_plain(group)}-{_plain(name)}.mp4"), frames[rival], fps)
         file = f"videos/{_plain(group)}-{_plain(name)}.mp4"
-        write_video(self.folder / file, [np.concatenate(moment, 1) for moment in zip(*frames.values())], fps)
+        write_video(self._noted(file), [np.concatenate(moment, 1) for moment in zip(*frames.values())], fps)
         self._clips.append({"group": group, "name": name, "file": file, "of": list(frames)})
 
     def write(
@@ -85,7 +103,13 @@ class Report:
         }  # fmt: skip
         path = self.folder / "report.html"
         write_whole(path, filled_in("report.html", data).encode())
+        self._is_whole = True
         return path
+
+    def _noted(self, file: str) -> Path:
+        """Return the path of a file of the page that is about to be written."""
+        self._written.append(self.folder / file)
+        return self._written[-1]
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], fps: float = CLIP_FPS) -> None:

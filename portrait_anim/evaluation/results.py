@@ -12,6 +12,7 @@ from .reenactment import STILL
 from .reference import regions
 from .tables import Column, Table
 
+FEW = 24  # pairs of the quick form; means of fewer are rough
 SAMPLES = 2000  # of the bootstrap
 NOTES = {  # what stands above the tables
     "Whole picture": "FID, SSIM and CSIM are the paper's. FID by {FID by}; perceptual distance by {perceptual by}",
@@ -150,8 +151,9 @@ def notes_of(report: dict) -> list[str]:
     for shots, of_shots in report["shots"].items():
         helped = of_shots.get("people helped by fine-tuning")
         tuned = "" if helped is None else f" Fine-tuning helped {helped} of them."
+        few = f" Fewer than {FEW} pairs: the means are rough." if of_shots["pairs"] < FEW else ""
         notes.append(
-            f"T = {shots}: {of_shots['pairs']} pairs of {of_shots['people']} people.{tuned} "
+            f"T = {shots}: {of_shots['pairs']} pairs of {of_shots['people']} people.{few}{tuned} "
             f"The first pair, made and measured a second time, {_said(of_shots['repeated'])}."
         )
     return notes

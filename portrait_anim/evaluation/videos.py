@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,11 @@ from ..media.photo import load_photo
 from ..media.reading import FrameReader
 from ..portrait.layers import matte
 from ..portrait.portrait import cut_square, head_square
-from ..system.files import VIDEO_SUFFIXES, write_whole
+from ..system.files import VIDEO_SUFFIXES, make_folder, write_whole
 from . import motion
 from .edges import laplacian
 from .flicker import FRAMES, second_difference
 from .likeness import Likeness
-from .pages import make_folder
 from .reference import SIDE, filled, regions
 from .report import Report
 from .tables import Column, Table
@@ -83,43 +83,44 @@ def evaluate_videos(
     todo = _matched(inputs, videos)
     if out is not None:
         make_folder(out)
-    likeness, page = Likeness(), Report(report) if report is not None else None
+    likeness = Likeness()
     rows, compared = [], []
-    for done, (video, portrait, driver) in enumerate(todo, 1):
-        photo = load_photo(portrait)
-        faces = find_faces(photo)
-        if not faces:
-            raise InputError(f"{portrait}: shows no face; give the portrait that {video.name} was made of.")
-        with FrameReader(video, max_side=TRACK_SIZE) as reader:
-            made = _read(reader)
-            fps = reader.fps
-        with FrameReader(driver, fps=fps, max_side=TRACK_SIZE) as reader:
-            wanted = _read(reader)
-        count = min(len(made.frames), len(wanted.frames))
-        both = wanted.found[:count]
-        if made.found[:count][both].sum() < 3:
-            raise InputError(f"{video}: shows no face where its driver {driver} shows one; check that they fit.")
-        clips = motion.compare(wanted.landmarks[:count][both], made.landmarks[:count][both])
-        embedding = likeness.embed(photo, faces[0].landmarks)
-        row = {"video": video.name, "frames": count, **motion.summary([clips])}
-        row["csim"] = likeness.mean(embedding, made.frames[:count:6], made.landmarks[:count:6])
-        row["sharpness"] = _sharpness(made, photo, faces[0].landmarks)
-        row["edge_flicker"] = _edge_flicker(made) / max(_edge_flicker(wanted), 0.1)
-        rows.append(row)
-        compared.append(clips)
+    with Report(report) if report is not None else nullcontext() as page:
+        for done, (video, portrait, driver) in enumerate(todo, 1):
+            photo = load_photo(portrait)
+            faces = find_faces(photo)
+            if not faces:
+                raise InputError(f"{portrait}: shows no face; give the portrait that {video.name} was made of.")
+            with FrameReader(video, max_side=TRACK_SIZE) as reader:
+                made = _read(reader)
+                fps = reader.fps
+            with FrameReader(driver, fps=fps, max_side=TRACK_SIZE) as reader:
+                wanted = _read(reader)
+            count = min(len(made.frames), len(wanted.frames))
+            both = wanted.found[:count]
+            if made.found[:count][both].sum() < 3:
+                raise InputError(f"{video}: shows no face where its driver {driver} shows one; check that they fit.")
+            clips = motion.compare(wanted.landmarks[:count][both], made.landmarks[:count][both])
+            embedding = likeness.embed(photo, faces[0].landmarks)
+            row = {"video": video.name, "frames": count, **motion.summary([clips])}
+            row["csim"] = likeness.mean(embedding, made.frames[:count:6], made.landmarks[:count:6])
+            row["sharpness"] = _sharpness(made, photo, faces[0].landmarks)
+            row["edge_flicker"] = _edge_flicker(made) / max(_edge_flicker(wanted), 0.1)
+            rows.append(row)
+            compared.append(clips)
+            if page is not None:
+                _show(page, video.stem, photo, made, wanted, count, row, float(fps))
+            progress(done, len(todo))
+        mean = lambda key: float(np.nanmean([row[key] for row in rows]))
+        means = {**motion.summary(compared), **{key: mean(key) for key in ("csim", "sharpness", "edge_flicker")}}
+        known = lambda value: round(value, 4) if np.isfinite(value) else None
+        tidy = lambda row: {k: known(v) if isinstance(v, float) else v for k, v in row.items()}
+        result = {"videos": len(rows), "means": tidy(means), "rows": [tidy(row) for row in rows]}
+        if out is not None:
+            write_whole(out / "videos.json", json.dumps(result, indent=1).encode())
+            write_whole(out / "videos.md", to_markdown(result).encode())
         if page is not None:
-            _show(page, video.stem, photo, made, wanted, count, row, float(fps))
-        progress(done, len(todo))
-    mean = lambda key: float(np.nanmean([row[key] for row in rows]))
-    means = {**motion.summary(compared), **{key: mean(key) for key in ("csim", "sharpness", "edge_flicker")}}
-    known = lambda value: round(value, 4) if np.isfinite(value) else None
-    tidy = lambda row: {k: known(v) if isinstance(v, float) else v for k, v in row.items()}
-    result = {"videos": len(rows), "means": tidy(means), "rows": [tidy(row) for row in rows]}
-    if out is not None:
-        write_whole(out / "videos.json", json.dumps(result, indent=1).encode())
-        write_whole(out / "videos.md", to_markdown(result).encode())
-    if page is not None:
-        page.write(f"Videos in {videos}", [], [table_of(result)], COLUMNS, "portrait", "result 2", VIDEO, "csim")
+            page.write(f"Videos in {videos}", [], [table_of(result)], COLUMNS, "portrait", "result 2", VIDEO, "csim")
     return result
 
 

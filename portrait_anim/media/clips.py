@@ -45,12 +45,13 @@ def decode_clip(data: bytes, count: int, side: int, grey: bool = False) -> np.nd
     Raises ValueError when it does not hold so many frames of that size.
     """
     shape = (count, side, side) if grey else (count, side, side, 3)
-    with tempfile.NamedTemporaryFile(prefix="portrait-anim-", suffix=".mp4") as file, tempfile.TemporaryFile() as log:
+    # The file has no name that could outlive a process that is killed; ffmpeg can seek in it all the same.
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as log:
         file.write(data)
-        file.flush()
-        arguments = ["-nostdin", "-threads", "1", *GUARDED, "-i", url(file.name), "-frames:v", str(count)]
+        file.seek(0)
+        arguments = ["-nostdin", "-threads", "1", *GUARDED, "-i", url("/dev/stdin"), "-frames:v", str(count)]
         arguments += ["-sws_flags", EXACT_SCALING, "-pix_fmt", "gray" if grey else "rgb24", "-f", "rawvideo", "pipe:1"]
-        with start_ffmpeg(arguments, log, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        with start_ffmpeg(arguments, log, stdin=file, stdout=subprocess.PIPE) as process:
             frames = np.empty(shape, np.uint8)
             pipe: Any = process.stdout
             whole = read_whole(pipe, frames) and not pipe.read(1)

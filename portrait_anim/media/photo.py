@@ -27,16 +27,19 @@ def load_photo(path: PathLike) -> np.ndarray:
 
     path = Path(path)
     try:
-        kind = path.stat().st_mode
+        kind, size = (status := path.stat()).st_mode, status.st_size
     except (OSError, ValueError) as error:
         if path.parts and path.parts[0] in ("http:", "https:"):  # a Path has lost one of its slashes
-            raise InputError(f"{path}: is an address, not a file; fetch the photo and give a local file.") from error
+            address = str(path).replace(":/", "://", 1)
+            raise InputError(f"{address}: is an address, not a file; fetch the photo and give a local file.") from error
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise InputError(f"{path}: {reason}; check the portrait's name.") from error
     if stat.S_ISDIR(kind):
         raise InputError(f"{path}: is a folder, not a photo; name the image file.")
     if not stat.S_ISREG(kind):
         raise InputError(f"{path}: is not an ordinary file; name an image file.")
+    if size == 0:
+        raise InputError(f"{path}: the file is empty; get it again.")
     Image.MAX_IMAGE_PIXELS = None  # the limit below gives a clearer message
     try:
         Image.init()

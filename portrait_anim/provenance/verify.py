@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..media.content import content_type
 from ..system.files import PathLike
 from .ingredients import HASH, OFFLINE
 from .marks import SOURCE_TYPE
@@ -82,7 +83,7 @@ def verify_file(path: PathLike, trust: PathLike | None = None) -> Report:
 
     trust: a PEM file of issuers that the user trusts; without it only the issuer of this installation is known.
 
-    Raises InputError if the file or `trust` cannot be read.
+    Raises InputError if the file or `trust` cannot be read, or if the file is neither a video nor a picture.
     """
     import c2pa
 
@@ -99,6 +100,8 @@ def verify_file(path: PathLike, trust: PathLike | None = None) -> Report:
         none = isinstance(error, (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported))
         if has_manifest and not none:
             return Report(str(path), "altered", **marks, problems=[re.split(r"[:\s]", str(error))[0]])
+        if not marks["synthetic"] and content_type(path) is None:
+            raise InputError(f"{path}: is neither a video nor a picture; name one.") from error
         return Report(str(path), "unsigned" if marks["synthetic"] else "unmarked", **marks)
     trusted = [name for name, store in stores.items() if "signingCredential.trusted" in _codes(store, "success")]
     return _judge(path, next(iter(stores.values())), trusted)

@@ -68,6 +68,14 @@ def preview_of(output: PathLike) -> Path:
     return output.with_name(NUMBER.sub("", output.stem) + ".preview.png")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder of results if it is missing, before any work is done. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); name another folder.") from error
+
+
 def write_whole(path: PathLike, data: bytes) -> None:
     """Write the bytes `data` to a file, whole or not at all, as `atomic_write` does."""
     with atomic_write(path) as partial:

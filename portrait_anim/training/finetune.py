@@ -69,10 +69,11 @@ def finetune(
     Tuning ends after `seconds`; after `steps`, so that the same seed gives the same person; when `should_stop()` is
     true; or when the loss has not improved for a while. weights: with fp32 networks, best with their critic. dtype:
     bf16 where the device is fast at it. `progress` gets the seconds done and the seconds in all, or with `steps` the
-    steps.
+    steps; those in all become fewer when it is stopped early.
     """
-    begin = time.monotonic()
-    progress(0, steps or round(seconds))
+    begin, total = time.monotonic(), steps or round(seconds)
+    spent = lambda: number if steps else min(total - 1, round(time.monotonic() - begin))
+    progress(0, total)
     tuner = Tuner(views, weights, seed, device, torch.bfloat16 if dtype == torch.float16 else dtype, config)
     examples, pairs = tuner.examples, config.pairs
     checks = [examples.item(j, held_out=True) for j in range(config.checks)]
@@ -84,7 +85,12 @@ def finetune(
         make = lambda number: [examples.item(j) for j in range(number * pairs, (number + 1) * pairs)]
         coming = pool.submit(make, 0)
         while since < config.patience:
-            ended = number == steps or time.monotonic() - begin + reserve >= seconds or should_stop()
+            ended = number == steps or time.monotonic() - begin + reserve >= seconds
+            if stopped := not ended and should_stop():
+                total = max(1, spent())
+            ended = ended or stopped
+            if ended and number != steps:
+                progress(total, total)
             try:
                 if number and (ended or number % config.check_every == 0):
                     reached = tuner.reached()
@@ -100,7 +106,9 @@ def finetune(
             except FloatingPointError:
                 break  # the best so far is kept
             number += 1
-            progress(*((number, steps) if steps else (round(time.monotonic() - begin), round(seconds))))
+            progress(spent(), total)
+        else:  # the loss has not improved for a while
+            progress(total, total)
         coming.cancel()
     generator, psi = tuner.result(best)
     return Tuned(generator, psi, before, after, number, time.monotonic() - begin)

@@ -22,6 +22,7 @@ from ..errors import InputError, PortraitAnimError, UsageError
 from ..geometry.view import CROP
 from ..landmarks.refining import Refiner
 from ..portrait.portrait import cut_square, head_square
+from ..system.files import make_folder
 from ..system.signals import raise_on
 from .shards import FORMAT, Shard, make_shard, save_shard
 
@@ -109,13 +110,13 @@ def prepare(
     without it every file is a person of its own. size: the side of the frames in px, 512 or 256; a video that does not
     resolve the head so finely is kept at 256. `progress(report, done, total)` is called per video; done and total are
     bytes of videos. A report is {"video", "shards", "kept", "rejected": {reason: frames}, "error"}. Raises InputError,
-    UsageError.
+    UsageError, OutputError.
     """
     if size not in (CROP, SMALL):
         raise UsageError(f"--size {size} is not possible; choose {CROP} or {SMALL}.")
     config = replace(config, size=size)
     files, people = expand(videos), read_groups(groups)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     index = out / "index.jsonl"
     known = _known(index)
     reports: list[dict] = []
@@ -247,7 +248,7 @@ def _segments(file: Path, person: Person, config: PrepareConfig, rejected: dict[
 
     try:
         with FrameReader(file, max_side=1080) as reader:
-            fps = min(config.fps, float(reader.fps))
+            fps, n = min(config.fps, float(reader.fps)), 0
             for n, image in enumerate(reader):
                 if int(n * fps / float(reader.fps)) == int((n - 1) * fps / float(reader.fps)):
                     continue
@@ -269,6 +270,8 @@ def _segments(file: Path, person: Person, config: PrepareConfig, rejected: dict[
                 if face is not None:
                     frames.append(image.copy())
                     faces.append(face)
+            if n == 0:
+                raise InputError(f"{file}: is a single picture, not a video; give videos of people.")
             yield from close("segment too short")
     finally:
         tracker.close()

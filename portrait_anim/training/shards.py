@@ -202,9 +202,19 @@ def unpack_landmarks(data: bytes, count: int) -> np.ndarray:
     return changes.cumsum(0, dtype=np.int32)
 
 
+def find_shards(folder: Path) -> list[Path]:
+    """Return the files of all shards in a folder. Raises InputError when there is none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one that portrait-anim prepare has made.")
+    found = sorted(folder.glob("*.npz"))
+    if not found:
+        raise InputError(f"{folder}: holds no shards; make them of videos first, by portrait-anim prepare.")
+    return found
+
+
 def load_shards(folder: Path, held_out: bool) -> list[Shard]:
     """Read all shards of one side of the split in a folder. Raises InputError when there is none."""
-    shards = [load_shard(p) for p in sorted(Path(folder).glob("*.npz"))]
+    shards = [load_shard(path) for path in find_shards(Path(folder))]
     chosen = [s for s in shards if s.held_out == held_out]
     if not chosen:
         side, people = "held-out" if held_out else "training", len({s.group for s in shards})

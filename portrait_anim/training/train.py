@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..geometry.view import CROP
 from ..networks import weights
 from ..networks.config import PAPER, ModelConfig
+from ..system.files import make_folder
 from ..system.signals import ENDING
 from ..system.threads import cores
 from . import checkpoints
@@ -31,7 +32,7 @@ from .episodes import Episodes
 from .frames import CACHE_GB
 from .history import Log, can_plot, plot, read_log
 from .processes import joined
-from .shards import load_shards
+from .shards import find_shards, load_shards
 from .trainer import TrainConfig, Trainer
 
 SHOWN = 2.0  # s between reports
@@ -97,6 +98,8 @@ def meta_train(
 
     Raises UsageError, InputError, OutputError, PortraitAnimError.
     """
+    find_shards(shards)
+    make_folder(out)
     given = (shards, out, minutes, workers, model, config, init, cache or shards / "decoded", cache_gb)
     rest = (checkpoint_minutes, evaluate_minutes)
     with joined(device, processes, _follow, *given, device, *rest) as place:
@@ -151,7 +154,6 @@ def _train(
 
 def _begin(trainer: Trainer, out: Path, start: weights.Weights | None) -> None:
     """Continue the run in a folder, or begin one there."""
-    out.mkdir(parents=True, exist_ok=True)
     torch.backends.cudnn.benchmark = True  # shapes on a GPU never change
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():

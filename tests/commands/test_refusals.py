@@ -103,6 +103,8 @@ def test_an_input_is_never_overwritten(tmp_path, short_clip):
     [
         ("{animate} me.jpg -d clip.mp4 -o ''", 2, "no name"),
         ("{animate} '' -d clip.mp4", 2, "empty"),
+        ("{animate} https://x.invalid/y.jpg -d clip.mp4", 3, "https://x.invalid/y.jpg: is an address"),
+        ("touch e.jpg; {animate} e.jpg -d clip.mp4", 3, "e.jpg: the file is empty"),
         ("mkfifo f.jpg; {animate} f.jpg -d clip.mp4", 3, "not an ordinary file"),
         ("{animate} $(printf n%.0s $(seq 300)).jpg -d clip.mp4", 3, "cannot be read"),
         ("ln -s lp.mp4 lp.mp4; {animate} me.jpg -d clip.mp4 -o lp.mp4", 4, "lp.mp4"),

@@ -71,6 +71,20 @@ def report(tmp_path_factory):
     return page.write("Held-out people", [HOSTILE], [table], columns, "true frame", "model", "model", "l1")
 
 
+def test_a_page_that_is_interrupted_leaves_only_what_was_there_before(tmp_path):
+    frames = clip_frames()[:2, :64, :64]
+    (tmp_path / "page" / "pictures").mkdir(parents=True)
+    (tmp_path / "page" / "pictures" / "own.jpg").touch()
+    with pytest.raises(KeyboardInterrupt), Report(tmp_path / "page") as page:
+        page.add_item("all", "one", {"photo": frames[0]}, {})
+        page.add_clip("all", "one", {"photo": frames})
+        raise KeyboardInterrupt
+    assert [path.name for path in (tmp_path / "page").rglob("*")] == ["pictures", "own.jpg"]
+    with pytest.raises(KeyboardInterrupt), Report(tmp_path / "new"):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_page_is_one_file_beside_its_pictures(report):
     text = report.read_text()
     addresses = re.findall(r"https?://[^'\"]+|(?:src|href)=\"[^\"]+|url\([^)]+", text)

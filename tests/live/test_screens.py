@@ -171,6 +171,7 @@ def test_the_command_refuses_what_cannot_be(tmp_path, monkeypatch):
         ([MONA_LISA, "--threads", 0], 2, ["--threads 0"]),
         ([MONA_LISA, "--strength", 5], 2, ["--strength 5"]),
         ([MONA_LISA, "--only", "ears"], 2, ["--only ears"]),
+        ([MONA_LISA, "--tracker", "nose"], 2, ["--tracker nose"]),
         ([MONA_LISA, "--port", 99999], 2, ["--port 99999"]),
         ([MONA_LISA, "--person", "x.safetensors"], 2, ["--person stands for the photos"]),
         (["--person", "x.safetensors"], 3, ["x.safetensors: there is no such person file"]),

@@ -33,3 +33,5 @@ def test_a_video_animates_itself(tmp_path, short_clip):
     assert_refused(done, 3, "no.mp4")
     done = run_animate("--source-video", CLIP, "--shots", 0, "-d", CLIP, cwd=tmp_path)
     assert_refused(done, 2, "--shots")
+    done = run_animate(ASTRONAUT, "--shots", 4, "-d", CLIP, cwd=tmp_path)
+    assert_refused(done, 2, "--shots has no meaning without --source-video")

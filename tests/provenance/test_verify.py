@@ -60,6 +60,8 @@ def test_verify_as_json_and_refusals(tmp_path, marked):
     for name in ("missing.mp4", "empty.mp4", "."):
         assert_refused(run_verify(name, cwd=tmp_path), 3, name)
     assert_refused(run_verify(marked[".mp4"], "--trust", ASTRONAUT), 3, "--trust")
-    for name in ("text.mp4", "odd\nname"):
-        (tmp_path / name).write_text("no picture")
+    (tmp_path / "text.mp4").write_text("no picture")
+    assert_refused(run_verify("text.mp4", cwd=tmp_path), 3, "neither a video nor a picture")
+    for name in ("broken.mp4", "odd\nname"):
+        (tmp_path / name).write_text("GIF89a, and no picture")
         assert verify_file(tmp_path / name).verdict == "unmarked"

@@ -65,7 +65,7 @@ def test_it_ends_when_told_to(tiny, mona):
     tuned = finetune(
         mona, start, 120, config=QUICK, should_stop=lambda: len(calls) == 4, progress=lambda *a: calls.append(a)
     )
-    assert tuned.steps == 3 and calls[-1][1] == 120
+    assert tuned.steps == 3 and calls[-2][1] == 120 and calls[-1][0] == calls[-1][1] < 120
     endless = replace(QUICK, check_every=10**9)
     assert finetune(mona, start, 3, config=endless).seconds < PATIENCE  # by its checks it would never end
 
@@ -109,5 +109,5 @@ def test_ctrl_c_ends_the_tuning_and_the_video_is_made(tiny, tmp_path):
     process = start_python(*command, cwd=tmp_path)
     assert any(line.startswith("Fine-tuning to the photos first") for line in process.stderr)
     process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE) == 0, process.stderr.read()
+    assert process.wait(PATIENCE) == 0 and "Fine-tuning ends early; " in process.stderr.read()
     assert (tmp_path / "out.mp4").exists()

@@ -5,10 +5,13 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from support import CLIP, PATIENCE, clip_frames, run_tool, start_python
 
 from portrait_anim.errors import InputError
+from portrait_anim.evaluation.report import write_video
 from portrait_anim.portrait.portrait import head_square
 from portrait_anim.training.prepare import Person, PrepareConfig, _make_shard, read_groups
 from portrait_anim.training.shards import load_shard
@@ -27,7 +30,7 @@ def test_prepare_reports_what_it_kept_and_why_not(shards):
 def test_prepare_goes_on_where_it_stopped(shards):
     stamps = {p: p.stat().st_mtime_ns for p in shards.glob("*.npz")}
     done = run_tool("prepare", shards.parent, "--out", "shards", "--groups", "groups.jsonl", cwd=shards.parent)
-    assert done.returncode == 0
+    assert done.returncode == 5  # broken.mp4 is still among them
     assert {p: p.stat().st_mtime_ns for p in shards.glob("*.npz")} == stamps
 
 
@@ -71,7 +74,7 @@ def test_prepare_stops_when_told_to_and_goes_on(tmp_path):
     made = list((tmp_path / "shards").glob("*.npz"))
     assert all(len(load_shard(path)) for path in made)
     done = run_tool(*arguments, cwd=tmp_path)
-    assert done.returncode == 0 and "b.mp4: kept" in done.stderr
+    assert done.returncode == 5 and "b.mp4: kept" in done.stderr
     rows = [json.loads(line) for line in (tmp_path / "shards" / "index.jsonl").read_text().splitlines()]
     assert [Path(row["video"]).name for row in rows] == ["a.mp4", "b.mp4"]
 
@@ -79,3 +82,30 @@ def test_prepare_stops_when_told_to_and_goes_on(tmp_path):
 def test_a_size_that_networks_cannot_use_is_refused(tmp_path):
     done = run_tool("prepare", CLIP, "--out", tmp_path / "shards", "--size", 300, cwd=tmp_path)
     assert done.returncode == 2 and "--size 300" in done.stderr and not (tmp_path / "shards").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, shards):
+    (tmp_path / "ok.jpg").touch()
+    for command, given in (("prepare", CLIP), ("meta-train", shards)):
+        done = run_tool(command, given, "--out", "ok.jpg", cwd=tmp_path)
+        assert done.returncode == 4 and "Traceback" not in done.stderr, done.stderr
+        assert "error: ok.jpg: cannot be made (File exists); name another folder." in done.stderr
+
+
+def test_nothing_made_at_all_is_an_error_that_says_why(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.jpg")
+    write_video(tmp_path / "a.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 15)
+    done = run_tool("prepare", "photo.jpg", "a.mp4", "--out", "made", cwd=tmp_path)
+    assert done.returncode == 3 and "none of the 2 videos could be used" in done.stderr, done.stderr
+    assert "photo.jpg: is a single picture, not a video" in done.stderr
+    assert "a.mp4: nothing kept; left out: all of it, no face was found" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("meta-train", "--out", "run"), ("evaluate", "--quick")])
+def test_a_folder_without_shards_says_what_to_run_first(tmp_path, command):
+    (tmp_path / "videos").mkdir()
+    shutil.copy(CLIP, tmp_path / "videos")
+    for folder, said in (("nosuch", "nosuch: no such folder"), ("videos", "videos: holds no shards; make them")):
+        done = run_tool(command[0], folder, *command[1:], cwd=tmp_path)
+        assert done.returncode == 3 and f"error: {said}" in done.stderr, done.stderr
+    assert not (tmp_path / "run").exists()

@@ -74,7 +74,7 @@ def test_a_damaged_shard_is_refused(shards, tmp_path):
     save_shard(path, Shard({**good.header, "frames": 4}, good.video, good.mattes, np.ones((4, 478, 3))))
     with pytest.raises(InputError, match=r"damaged \(no 4 frames of 256 px"):
         load_shard(path).image(0, 256)
-    with pytest.raises(InputError, match="no training people"):
+    with pytest.raises(InputError, match="no such folder"):
         load_shards(tmp_path / "nothing", held_out=False)
 
 

@@ -124,10 +124,13 @@ def test_command_refuses_what_cannot_be(server, tmp_path):
         (["--port", "70000"], "--port 70000"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
         (["--max-upload", "0"], "--max-upload 0"),
+        (["--weights", "nosuch"], "nosuch: there is no such weights file"),
+        (["--weights", __file__], "not a safetensors file"),
     ]:
         command = [sys.executable, "-m", "portrait_anim.commands.tools", "serve", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=tmp_path)
-        assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
+        code = 3 if "--weights" in arguments else 2
+        assert done.returncode == code and words in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_open_host_is_warned_of(tmp_path):
