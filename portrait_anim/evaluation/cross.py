@@ -20,7 +20,7 @@ from ..geometry.view import CROP
 from ..landmarks.following import MotionTrack
 from ..motion.retarget import Retargeter
 from ..painting.painter import Painter
-from ..system.files import make_folder, write_whole
+from ..system.files import check_folder, make_folder, write_whole
 from ..training.prepare import PrepareConfig
 from ..training.shards import Shard, load_shards
 from . import motion
@@ -148,7 +148,7 @@ def evaluate_cross(
             "make shards of more people with portrait-anim prepare."
         )
     if out is not None:
-        make_folder(out)
+        check_folder(out)
     painter, likeness = Painter(weights), Likeness()
     rows, compared, sheet = [], [], []
     with Report(report) if report is not None else nullcontext() as page:
@@ -190,6 +190,7 @@ def evaluate_cross(
             "shape model": shape_model_errors(held_out),
         }
         if out is not None:
+            make_folder(out)
             write_whole(out / "cross.json", json.dumps(result, indent=1).encode())
             write_whole(out / "cross.md", to_markdown(result).encode())
             cv2.imwrite(str(out / "cross.png"), np.concatenate(sheet)[..., ::-1])

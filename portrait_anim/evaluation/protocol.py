@@ -14,7 +14,7 @@ from ..geometry.view import CROP
 from ..networks.config import PAPER as PAPERS_KIND
 from ..networks.weights import Weights, load
 from ..painting.painter import Painter
-from ..system.files import make_folder, write_whole
+from ..system.files import check_folder, make_folder, write_whole
 from ..training.shards import Shard, load_shards
 from .flicker import FRAMES
 from .meter import METRICS, Meter, reduced
@@ -76,7 +76,7 @@ def evaluate(
         asked = ", ".join(map(str, shots or extent.shots))
         raise InputError(f"{shards}: no held-out clip is long enough for {asked} photos; prepare longer clips.")
     if out is not None:
-        make_folder(out)
+        check_folder(out)
     painter = Painter(weights, precision="fp32")
     other = Painter(against, precision="fp32") if against is not None else None
     methods = Methods(painter, other, _of_papers_kind(paper), finetune, weights)
@@ -111,6 +111,7 @@ def evaluate(
             results.repeat(*methods(pairs[0]))
             result["shots"][str(count)] = results.report() | helped
         if out is not None:
+            make_folder(out)
             write_whole(out / "evaluation.json", json.dumps(result, indent=1).encode())
             write_whole(out / "evaluation.md", to_markdown(result).encode())
             cv2.imwrite(str(out / "contact-sheet.png"), _sheet(sheet)[..., ::-1])

@@ -16,7 +16,7 @@ from ..media.photo import load_photo
 from ..media.reading import FrameReader
 from ..portrait.layers import matte
 from ..portrait.portrait import cut_square, head_square
-from ..system.files import VIDEO_SUFFIXES, make_folder, write_whole
+from ..system.files import VIDEO_SUFFIXES, check_folder, make_folder, write_whole
 from . import motion
 from .edges import laplacian
 from .flicker import FRAMES, second_difference
@@ -82,7 +82,7 @@ def evaluate_videos(
     """
     todo = _matched(inputs, videos)
     if out is not None:
-        make_folder(out)
+        check_folder(out)
     likeness = Likeness()
     rows, compared = [], []
     with Report(report) if report is not None else nullcontext() as page:
@@ -117,6 +117,7 @@ def evaluate_videos(
         tidy = lambda row: {k: known(v) if isinstance(v, float) else v for k, v in row.items()}
         result = {"videos": len(rows), "means": tidy(means), "rows": [tidy(row) for row in rows]}
         if out is not None:
+            make_folder(out)
             write_whole(out / "videos.json", json.dumps(result, indent=1).encode())
             write_whole(out / "videos.md", to_markdown(result).encode())
         if page is not None:

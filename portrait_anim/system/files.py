@@ -69,11 +69,19 @@ def preview_of(output: PathLike) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder of results if it is missing, before any work is done. Raises OutputError."""
+    """Make a folder of results if it is missing. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}); name another folder.") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OutputError, before any work is done, if a folder of results could not be made. Nothing is left of it."""
+    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    make_folder(folder)
+    for part in missing:
+        part.rmdir()
 
 
 def write_whole(path: PathLike, data: bytes) -> None:
