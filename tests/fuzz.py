@@ -63,7 +63,7 @@ def work(connection, media: Path) -> None:
 
 
 def own_peak() -> int:
-    """The most memory this program has used, MB. What getrusage tells includes that of the process it was forked from."""
+    """The most memory this program has used, MB; what getrusage tells includes the process that it was forked from."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmHWM:"))
 
