@@ -17,7 +17,7 @@ from ..animation.inputs import KEPT, Progress
 from ..animation.options import Options
 from ..errors import InputError, PortraitAnimError, UsageError
 from ..media.reading import probe
-from ..system.files import is_picture, mode_of, pictures, pictures_pattern, preview_of
+from ..system.files import is_picture, missing_folders, mode_of, pictures, pictures_pattern, preview_of
 
 FIELDS = ("portrait", "driver", "number")  # that an output's template may have
 
@@ -225,7 +225,8 @@ def is_whole(output: str) -> bool:
 
 def _make_folders(output: Path) -> list[Path]:
     """Create the folders of an output if possible, and return those that were missing, innermost first."""
-    missing = [folder for folder in output.absolute().parents if not folder.exists()]
+    folder = output.absolute().parent
+    missing = missing_folders(folder)
     with suppress(OSError):
-        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     return missing

@@ -29,18 +29,41 @@ def packs(like: Tensor) -> bool:
     return test is None or getattr(operators, test, bool)()
 
 
-class FoldedConv:
+class _LaidOut:
+    """Keeps the weight of a convolution laid out for oneDNN, by the size of the input, for the last few sizes.
+
+    In a layout that suits another size oneDNN lays it out anew at every call, which may take three times as long as the
+    convolution.
+    """
+
+    def __init__(self) -> None:
+        self._packed: dict[torch.Size, Tensor] = {}
+
+    def _lay_out(self, size: torch.Size) -> Tensor:
+        raise NotImplementedError
+
+    def _packed_for(self, size: torch.Size) -> Tensor:
+        """Give the weight laid out for inputs of this size."""
+        packed = self._packed.get(size)
+        if packed is None:
+            packed = self._lay_out(size)
+            # A new dict, as several threads may be here; the oldest size goes.
+            self._packed = dict([*self._packed.items(), (size, packed)][-SIZES:])
+        return packed
+
+
+class FoldedConv(_LaidOut):
     """A convolution, then, if wanted, the leaky ReLU or a sum.
 
     weight is (O, I, k, k) and bias (O,), both fp32; `like` is an empty tensor of the device and type to compute in.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, like: Tensor, stride: int = 1, padding: int | None = None):
+        super().__init__()
         padding = weight.shape[2] // 2 if padding is None else padding
         self._place = [padding] * 2, [stride] * 2, [1, 1], 1  # of padding, stride, dilation, groups
         self._weight, self._bias = weight.to(like, memory_format=torch.channels_last), bias.to(like)
         self._packs = packs(like)
-        self._packed: dict[torch.Size, Tensor] = {}  # by the size of the input
 
     def __call__(self, x: Tensor, activated: bool = False) -> Tensor:
         """Return the convolution of x, followed by the leaky ReLU if `activated`."""
@@ -59,19 +82,8 @@ class FoldedConv:
             return torch.ops.mkldnn._convolution_pointwise_.binary(total, x, weight, self._bias, *self._place, *how)
         return total.add_(self(x))
 
-    def _packed_for(self, size: torch.Size) -> Tensor:
-        """Give the weight laid out for inputs of this size.
-
-        In a layout that suits another size oneDNN lays it out anew at every call, which may take three times as long
-        as the convolution.
-        """
-        packed = self._packed.get(size)
-        if packed is None:
-            weight = self._weight.to_mkldnn()
-            packed = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *self._place, list(size))
-            # A new dict, as several threads may be here; the oldest size goes.
-            self._packed = dict([*self._packed.items(), (size, packed)][-SIZES:])
-        return packed
+    def _lay_out(self, size: torch.Size) -> Tensor:
+        return torch._C._nn.mkldnn_reorder_conv2d_weight(self._weight.to_mkldnn(), *self._place, list(size))
 
 
 class FoldedEnlargingConv(FoldedConv):
@@ -134,7 +146,7 @@ class FoldedBlock:
         return self._conv2.add_to(x, h)
 
 
-class FoldedStem:
+class FoldedStem(_LaidOut):
     """PixelUnshuffle and the convolution after it, on cells of pixels in 256 steps from -1 to 1.
 
     The convolution's inputs are in the order (dy, dx, channel), in which the pixels of a cell lie in memory. Processors
@@ -143,6 +155,7 @@ class FoldedStem:
     """
 
     def __init__(self, conv: nn.Conv2d, unshuffle: int, like: Tensor):
+        super().__init__()
         weight, bias = parameters(conv)
         weight = weight.unflatten(1, (-1, unshuffle, unshuffle)).permute(0, 2, 3, 1, 4, 5)  # (O, dy, dx, C, 3, 3)
         weight = weight.flatten(1, 3) / 127.5  # of inputs in -127.5..127.5
@@ -154,21 +167,19 @@ class FoldedStem:
         self._weight = (weight / self._scale[:, None, None, None]).round().to(torch.int8)
         self._bias = bias + 0.5 * weight.sum((1, 2, 3))  # bytes less 128 are half a step too small
         self._zero = torch.zeros(len(bias), dtype=torch.int64)
-        self._packed: dict[torch.Size, Tensor] = {}
+        self._place = [1, 1], [1, 1], [1, 1], 1  # stride, padding, dilation, groups
 
     def __call__(self, cells: Tensor) -> Tensor:
         """Return the convolution of cells (N, C k^2, H, W) uint8, channels_last."""
         if not self._in_bytes:
             return self._conv(cells.to(self._like.device, self._like.dtype).sub_(127.5))
-        place = [1, 1], [1, 1], [1, 1], 1  # stride, padding, dilation, groups
-        packed = self._packed.get(cells.shape)
-        if packed is None:
-            packed = torch.ops.onednn.qconv_prepack(self._weight, self._scale, 1.0, 128, *place, list(cells.shape))
-            self._packed = dict([*self._packed.items(), (cells.shape, packed)][-SIZES:])
-        weight = packed, self._scale, self._zero, self._bias
+        weight = self._packed_for(cells.shape), self._scale, self._zero, self._bias
         return torch.ops.onednn.qconv2d_pointwise(
-            cells, 1.0, 128, *weight, *place, 1.0, 0, torch.bfloat16, "none", [], ""
+            cells, 1.0, 128, *weight, *self._place, 1.0, 0, torch.bfloat16, "none", [], ""
         )
+
+    def _lay_out(self, size: torch.Size) -> Tensor:
+        return torch.ops.onednn.qconv_prepack(self._weight, self._scale, 1.0, 128, *self._place, list(size))
 
 
 def parameters(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:

@@ -89,9 +89,9 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
     origin, scale = portrait.sources[0].origin, portrait.scale
     place = (*origin.tolist(), scale)
     everywhere = (0, 0, right - left, bottom - top)
-    grid = _grid(*place, everywhere, warp.frame, STEP)
+    grid = enlarging_grid(*place, everywhere, warp.frame, STEP)
     x0, y0, x1, y1 = to = _in_region(portrait, box)
-    painted_grid = _grid(*place, to, (box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), 1)
+    painted_grid = enlarging_grid(*place, to, (box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), 1)
     painted_box = (y0, x0, y1, x1)
     in_region = warp.vertices[:, :3] / scale
     in_region[:, :2] += origin
@@ -128,7 +128,7 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
             x, y = x + warp.frame[0], y + warp.frame[1]
             a0, b0, a1, b1 = part = _in_region(portrait, (x, y, x + width, y + height))
             if a0 < a1 and b0 < b1:
-                kernels.blend(fetch(n, part), among, _grid(*place, part, warp.frame, STEP), (b0, a0), picture)
+                kernels.blend(fetch(n, part), among, enlarging_grid(*place, part, warp.frame, STEP), (b0, a0), picture)
     low = np.clip(in_region[mesh.OVAL, :2].min(0).astype(int) - 2, 0, everywhere[2:])
     high = np.clip(in_region[mesh.OVAL, :2].max(0).astype(int) + 3, 0, everywhere[2:])
     before = picture[low[1] : high[1], low[0] : high[0]].copy()
@@ -159,7 +159,7 @@ def _in_region(portrait: Portrait, box: Box) -> Box:
 
 
 @lru_cache(maxsize=64)
-def _grid(x: float, y: float, scale: float, part: Box, frame: Box, step: int) -> kernels.Grid:
+def enlarging_grid(x: float, y: float, scale: float, part: Box, frame: Box, step: int) -> kernels.Grid:
     """Return where the pixels of a part of the region lie in arrays over `frame` of the crop, to 1/32 cell.
 
     x, y: px of the region where the crop begins. scale: px of the crop per px of the region. step: px of the crop per

@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 
 from ..geometry.kernels import compiled
+from .compose import enlarging_grid
+from .kernels import ONE
 
 CELL = 8  # px: detail is what differs from the means of cells of this side
 _NOISE = 3.0  # of 255, squared, sum of three colours: detail below that is not the photo's
 _AROUND, _SURE = np.ones((3, 3), np.uint8), 2.0  # cells around one whose strength is 1 / _SURE are left alone
 _STEP = 2  # px: every second one is enough to measure
-ONE = np.float32(1)
 
 
 def keep_texture(painted: np.ndarray) -> None:
@@ -27,12 +28,14 @@ def keep_texture(painted: np.ndarray) -> None:
     height, width = ((side - 2) // CELL for side in painted.shape[:2])
     means = np.empty((height, width, 7), np.float32)
     _cell_means(painted, means)
+    whole = (0, 0, CELL * width, CELL * height)
+    grid = enlarging_grid(0, 0, 1, whole, whole, CELL)
     products = np.empty((height, width, 2), np.float32)
-    _cell_products(painted, means, products)
+    _cell_products(painted, means, grid, products)
     products = cv2.GaussianBlur(products, (0, 0), 1.0)
     changed = np.clip(_SURE * cv2.dilate(np.ascontiguousarray(means[..., 6]), _AROUND), 0, 1)
     taken = np.clip(-products[..., 0] / (products[..., 1] + _NOISE), 0, 1)
-    _give_back(painted, means, taken * (1 - cv2.GaussianBlur(changed, (0, 0), 1.0)))
+    _give_back(painted, means, grid, taken * (1 - cv2.GaussianBlur(changed, (0, 0), 1.0)))
 
 
 @compiled
@@ -50,26 +53,23 @@ def _cell_means(painted, means):
 
 
 @compiled
-def _cell_products(painted, means, products):
+def _cell_products(painted, means, grid, products):
     """Write the mean products of the refined picture's detail with that of what is added, and with itself.
 
-    The products of the three colours of a pixel are added. products: (h/CELL, w/CELL, 2) float32.
+    The products of the three colours of a pixel are added. grid: enlarges cells to pixels. products: (h/CELL, w/CELL,
+    2) float32.
     """
     height, width = means.shape[:2]
     line = np.empty((width, 7), np.float32)
     products[:] = 0
     share = np.float32((_STEP / CELL) ** 2)
     for p in range(0, CELL * height, _STEP):
-        at = (np.float32(p) + np.float32(0.5)) / np.float32(CELL) - np.float32(0.5)
-        i = min(max(int(np.floor(at)), 0), height - 2)
-        part = min(max(at - np.float32(i), np.float32(0)), ONE)
+        i, part = grid.rows[p], grid.row_parts[p]
         for j in range(width):
             for k in range(7):
                 line[j, k] = means[i, j, k] + part * (means[i + 1, j, k] - means[i, j, k])
         for q in range(0, CELL * width, _STEP):
-            at = (np.float32(q) + np.float32(0.5)) / np.float32(CELL) - np.float32(0.5)
-            j = min(max(int(np.floor(at)), 0), width - 2)
-            part = min(max(at - np.float32(j), np.float32(0)), ONE)
+            j, part = grid.columns[q], grid.column_parts[q]
             for k in range(3):
                 own = painted[p + 1, q + 1, k] - (line[j, k] + part * (line[j + 1, k] - line[j, k]))
                 added = painted[p + 1, q + 1, k + 3] - (line[j, k + 3] + part * (line[j + 1, k + 3] - line[j, k + 3]))
@@ -78,22 +78,21 @@ def _cell_products(painted, means, products):
 
 
 @compiled
-def _give_back(painted, means, taken):
-    """Add the refined picture's detail as far as it was taken, a share (h/CELL, w/CELL) float32 of it."""
+def _give_back(painted, means, grid, taken):
+    """Add the refined picture's detail as far as it was taken, a share (h/CELL, w/CELL) float32 of it.
+
+    grid: enlarges cells to pixels.
+    """
     height, width = taken.shape
     line = np.empty((width, 4), np.float32)
     for p in range(CELL * height):
-        at = (np.float32(p) + np.float32(0.5)) / np.float32(CELL) - np.float32(0.5)
-        i = min(max(int(np.floor(at)), 0), height - 2)
-        part = min(max(at - np.float32(i), np.float32(0)), ONE)
+        i, part = grid.rows[p], grid.row_parts[p]
         for j in range(width):
             for k in range(3):
                 line[j, k] = means[i, j, k] + part * (means[i + 1, j, k] - means[i, j, k])
             line[j, 3] = taken[i, j] + part * (taken[i + 1, j] - taken[i, j])
         for q in range(CELL * width):
-            at = (np.float32(q) + np.float32(0.5)) / np.float32(CELL) - np.float32(0.5)
-            j = min(max(int(np.floor(at)), 0), width - 2)
-            part = min(max(at - np.float32(j), np.float32(0)), ONE)
+            j, part = grid.columns[q], grid.column_parts[q]
             back = line[j, 3] + part * (line[j + 1, 3] - line[j, 3])
             if back > 0:
                 back *= ONE - painted[p + 1, q + 1, 6]

@@ -78,10 +78,15 @@ def make_folder(folder: Path) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise OutputError, before any work is done, if a folder of results could not be made. Nothing is left of it."""
-    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    missing = missing_folders(folder)
     make_folder(folder)
     for part in missing:
         part.rmdir()
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """Return those of a folder and the folders around it that are missing, innermost first."""
+    return [part for part in (folder, *folder.parents) if not part.exists()]
 
 
 def write_whole(path: PathLike, data: bytes) -> None:
