@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 
 from ..geometry.mesh import face_height
-from .perception import PerceptualDistance, resized
+from ..training.shards import resized
+from .perception import PerceptualDistance
 from .reference import Reference, around_head, signed_distance
 
 PERSON, BACKGROUND = 0.9, 0.1  # of a matte: above and below it is sure
@@ -74,7 +75,7 @@ def sharpness(image: np.ndarray, reference: Reference) -> dict[str, float]:
     1 is as sharp as the true frame. image: (H, W, 3) uint8 of any size.
     """
     size = len(reference.sharp)
-    made, true = (laplacian(resized(picture, size)) for picture in (image, reference.sharp))
+    made, true = (laplacian(resized(picture, size, cv2.INTER_CUBIC)) for picture in (image, reference.sharp))
     result = {}
     for name in REGIONS:
         part = cv2.resize(reference.regions[name].astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ..geometry.mesh import LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from ..landmarks.refining import Refiner
 from ..landmarks.tracking import MediaPipeTracker
 from ..networks.perceptual import perceptual_distance
+from ..training.shards import resized
 from . import edges
 from .likeness import Likeness
-from .perception import PerceptualDistance, resized, to_tensor
+from .perception import PerceptualDistance, to_tensor
 from .reference import SIDE, Reference
 from .tables import Column
 
@@ -47,7 +49,7 @@ METRICS = {column.key: column for columns in TABLES.values() for column in colum
 
 def reduced(image: np.ndarray) -> np.ndarray:
     """Return a square picture at the size of the measures."""
-    return resized(image, SIDE)
+    return resized(image, SIDE, cv2.INTER_CUBIC)
 
 
 class Meter:

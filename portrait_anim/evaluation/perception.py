@@ -5,7 +5,6 @@ Both are named by what they use, because figures of different networks cannot be
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -98,11 +97,3 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     together = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
     apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
     return float(max(0.0, apart + sum(np.trace(c) for c in covariances) - 2 * together))
-
-
-def resized(image: np.ndarray, side: int) -> np.ndarray:
-    """Return a square picture at another size: averaged when it is reduced, smooth when it is enlarged."""
-    if image.shape[0] == side:
-        return image
-    how = cv2.INTER_AREA if side < image.shape[0] else cv2.INTER_CUBIC
-    return cv2.resize(image, (side, side), interpolation=how)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,8 +15,8 @@ from ..painting.painter import Painter, choose_precision, source_input
 from ..painting.renderer import Renderer, Square, to_uint8
 from ..portrait import layers
 from ..training.finetune import finetune as tune
+from ..training.shards import resized
 from .pairs import Pair
-from .perception import resized
 
 STILL, WARP, MODEL, OTHER, PAPER, TUNED = (
     "still photo", "mesh warp", "model", "other weights", "the paper's configuration", "fine-tuned"
@@ -100,7 +101,7 @@ class Methods:
         pictures = {STILL: pair.shard.image(pair.sources[0], CROP), WARP: squares[MODEL].warped}
         pictures |= {name: square.image for name, square in squares.items()}
         if self._paper is not None:
-            pictures[PAPER] = resized(reenact_paper(pair, self._paper), CROP)
+            pictures[PAPER] = resized(reenact_paper(pair, self._paper), CROP, cv2.INTER_CUBIC)
         return pictures, squares[MODEL].mouth
 
     def _made(self, pair: Pair) -> dict[str, Renderer]:
