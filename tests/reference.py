@@ -41,7 +41,7 @@ def moved(portrait, seen, flows) -> np.ndarray:
         if flow is not None:
             rgba = np.dstack([view.image, view.matte * 255])
             total = total + weight[..., None] * np.rint(bilinear(rgba, flow))  # as 8 bits
-    return total * (1, 1, 1, 1 / 255) * np.dstack([np.ones((*seen.shown.shape, 3)), seen.shown])
+    return total * (1, 1, 1, 1 / 255) * np.dstack([*[seen.shade] * 3, seen.shown])
 
 
 def covered(corners: np.ndarray, size: tuple[int, int]) -> tuple:

@@ -1,4 +1,4 @@
-"""The head mesh: 478 face landmarks, five rings of points around them, and the triangles between all of these.
+"""The head mesh: 478 face landmarks, rings of points around them, two rows inside the mouth, and their triangles.
 
 Coordinates are pixels of some frame: x to the right, y down, z away from the camera (MediaPipe's z, same scale as x).
 A pixel's centre is at +0.5. The meshes of two poses have the same triangles, so for each triangle there is one affine
@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from . import kernels
+from . import kernels, mouth
 
 _TOPOLOGY = np.load(Path(__file__).parent / "data" / "face_mesh.npz")
 
@@ -22,6 +22,7 @@ MEAN_FACE = _TOPOLOGY["mean_face"].astype(np.float64)  # (478, 3) frontal, foreh
 OVAL, RIGHT_EYE, LEFT_EYE, INNER_LIPS, OUTER_LIPS = (
     _TOPOLOGY[k].astype(np.int64) for k in ("oval", "right_eye", "left_eye", "inner_lips", "outer_lips")
 )
+_FIRST_HEM = N_LANDMARKS + N_RINGS * len(OVAL)
 EDGES = {k[6:]: _TOPOLOGY[k].astype(np.int64) for k in _TOPOLOGY.files if k.startswith("edges_")}
 RIGHT_IRIS, LEFT_IRIS = np.arange(468, 473), np.arange(473, 478)  # first the centre, then 4 on the rim
 # Points that expression hardly moves: they define the head's pose.
@@ -62,7 +63,7 @@ def _eye_fill(lids: np.ndarray, iris: np.ndarray) -> list[tuple[int, int, int]]:
 def _triangles() -> tuple[np.ndarray, np.ndarray]:
     """Return all triangles (F, 3) and their labels (F,): of the face, the eyes, the mouth, and the rings."""
     eyes = np.array(_eye_fill(RIGHT_EYE, RIGHT_IRIS) + _eye_fill(LEFT_EYE, LEFT_IRIS))
-    parts = [(_TOPOLOGY["tessellation"], FACE), (eyes, EYE), (_TOPOLOGY["mouth_fill"], MOUTH)]
+    parts = [(_TOPOLOGY["tessellation"], FACE), (eyes, EYE), (mouth.triangles(_FIRST_HEM), MOUTH)]
     inner, n = OVAL, len(OVAL)
     for k in range(N_RINGS):
         outer = N_LANDMARKS + k * n + np.arange(n)
@@ -75,6 +76,7 @@ def _triangles() -> tuple[np.ndarray, np.ndarray]:
 
 
 TRIANGLES, LABELS = _triangles()
+IS_CAVITY = mouth.is_cavity(TRIANGLES, _FIRST_HEM)
 _LAYER = np.where(LABELS >= RING, 1e4 * (1 + LABELS), 0)  # rings are painted before the face, outermost first
 
 
@@ -105,6 +107,12 @@ def head_axes(landmarks: np.ndarray) -> np.ndarray:
 def face_height(landmarks: np.ndarray) -> float:
     """Return the distance from the top of the forehead to the chin, in the unit of the landmarks (478, 3)."""
     return float(np.linalg.norm(landmarks[10] - landmarks[152]))
+
+
+def rigid_size(landmarks: np.ndarray) -> float:
+    """Return how large the rigid part of a face is, the deviation of its points, in the unit of landmarks (478, 3)."""
+    points = landmarks[RIGID]
+    return float(np.sqrt(((points - points.mean(0)) ** 2).sum(1).mean()))
 
 
 def _normal_z(vertices: np.ndarray) -> np.ndarray:
@@ -163,8 +171,9 @@ def _reach(loop: np.ndarray, origin: np.ndarray, ways: np.ndarray) -> np.ndarray
 class HeadMesh:
     """The mesh of one photo's head: the landmarks of its face, and rings of points grown around them.
 
-    landmarks: (478, 3) px. rings: (5, 36, 3) px, from the inside out. vertices: (658, 3), the landmarks with the irises
-    between the lids, then all rings.
+    landmarks: (478, 3) px. rings: (5, 36, 3) px, from the inside out. mouth_parts: (2, 9), `mouth.parts` over
+    `rigid_size`. vertices: (676, 3), the landmarks with the irises between the lids, all rings, and the hems inside the
+    mouth at thirds of it.
     """
 
     def __init__(self, landmarks: np.ndarray):
@@ -173,24 +182,37 @@ class HeadMesh:
         height = face_height(self.landmarks)
         push = RING_PUSH[:, None, None] * height * axes[2]
         self.rings = centre + (oval - centre) * RING_SCALE[:, None, None] + push  # (5, 36, 3)
-        self.vertices = np.concatenate([irises_within_lids(self.landmarks), self.rings.reshape(-1, 3)])  # (658, 3)
+        self.mouth_parts = mouth.parts(self.landmarks) / rigid_size(self.landmarks)
+        self.vertices = self._vertices(self.landmarks, self.rings)
         towards_chin = np.clip((((oval - centre) @ axes[1]) / height - 0.04) / 0.34, 0, 1)
         self._follow = (RING_FOLLOW[:, None] * (1 - towards_chin * (1 - RING_NECK)[:, None]))[..., None]
+
+    def _vertices(self, landmarks: np.ndarray, rings: np.ndarray) -> np.ndarray:
+        hems = mouth.hems(np.tile(mouth.gaps(landmarks) / 3, (2, 1)), landmarks)
+        return np.concatenate([irises_within_lids(landmarks), rings.reshape(-1, 3), hems])
 
     @property
     def can_move(self) -> np.ndarray:
         """Whether each triangle can move, (F,) bool: the rings that stay where they are hold what lies between them."""
-        follows = np.append(np.ones(N_LANDMARKS, bool), self._follow.ravel() > 0)
+        follows = np.concatenate([np.ones(N_LANDMARKS, bool), self._follow.ravel() > 0, np.ones(mouth.N_HEMS, bool)])
         return follows[TRIANGLES].any(1)
 
+    def with_mouth(self, lengths: np.ndarray) -> np.ndarray:
+        """Return the vertices (676, 3) of this photo with the parts inside its mouth as far as they are wanted.
+
+        lengths: (2, 9), of both parts, over `rigid_size`.
+        """
+        wanted = np.minimum(lengths, self.mouth_parts) * rigid_size(self.landmarks)
+        return np.concatenate([self.vertices[: -mouth.N_HEMS], mouth.hems(wanted, self.landmarks)])
+
     def posed(self, target: np.ndarray) -> np.ndarray:
-        """Return the vertices (658, 3) of this head when its landmarks are at target (478, 3).
+        """Return the vertices (676, 3) of this head when its landmarks are at target (478, 3).
 
         The rings follow the rigid motion of the head, the outer ones less.
         """
         scale, rotation, shift = similarity(self.landmarks[RIGID], target[RIGID])
         rings = self._follow * (scale * self.rings @ rotation.T + shift) + (1 - self._follow) * self.rings
-        return np.concatenate([irises_within_lids(target), rings.reshape(-1, 3)])
+        return self._vertices(target, rings)
 
     @cached_property
     def seen(self) -> np.ndarray:
@@ -205,7 +227,7 @@ ORIENTATION = np.sign(_normal_z(HeadMesh(MEAN_FACE * 100).vertices))  # some tri
 
 
 def facing(vertices: np.ndarray) -> np.ndarray:
-    """Return how far each triangle of vertices (658, 3) faces the camera: (F,), the z of its unit normal.
+    """Return how far each triangle of vertices (676, 3) faces the camera: (F,), the z of its unit normal.
 
     1 is straight at the camera, 0 is edge-on, negative is turned away. The two inner rings get a bonus, because hair
     and ears are round. The outer rings always have 1, because they hold shoulders and background.
@@ -234,7 +256,7 @@ def rasterise(
 ) -> np.ndarray:
     """Return the triangle that is seen at every cell of a frame, int32 (H, W), -1 where there is none.
 
-    vertices: (658, 3) px. frame: x0, y0, x1, y1 px. step: px per cell. face_only: leave the shell out. It is the
+    vertices: (676, 3) px. frame: x0, y0, x1, y1 px. step: px per cell. face_only: leave the shell out. It is the
     painter's algorithm, far to near and the shell before the face. A triangle is seen where a cell's centre lies in it:
     what `triangle_maps` says of a sliver that is seen from half a pixel beside it may be anywhere in the photo.
     """
@@ -251,7 +273,7 @@ def rasterise(
 def triangle_maps(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute for each triangle the affine map from target to source, and how much larger it is in the source.
 
-    target, source: vertices (658, 2 or 3) in px. Returns two arrays.
+    target, source: vertices (676, 2 or 3) in px. Returns two arrays.
 
     maps: (F+1, 6) float32, in each row (a, b, c, d, e, f), so that x' = a x + b y + e and y' = c x + d y + f. The last
     row is the identity, for the index -1, which means outside the mesh. Triangles that are seen edge-on in the target

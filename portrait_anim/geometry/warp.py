@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from . import kernels, mesh
+from . import kernels, mesh, mouth
 from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, openness, proximity
 from .view import CROP, View
 
@@ -27,6 +27,7 @@ _TURNED = np.sin(np.radians(20))  # of the photo, away from the camera
 _IS_OUTER = np.append(LABELS >= RING + 2, True)
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
 _EVERYWHERE = np.ones((CROP // STEP, CROP // STEP), np.float32)
+_IS_CAVITY = np.append(mesh.IS_CAVITY, False)
 IS_FACE = np.append(LABELS < RING, False)  # of every triangle, and of "outside the mesh"
 
 
@@ -34,11 +35,12 @@ IS_FACE = np.append(LABELS < RING, False)  # of every triangle, and of "outside 
 class Warp:
     """The geometry of one frame over `frame`, a box of the crop whose sides and place are multiples of STEP.
 
-    vertices: (658, 3) of the mesh in the frame's pose, px of the crop. maps: (V, F+1, 6) float32, the affine map of
+    vertices: (676, 3) of the mesh in the frame's pose, px of the crop. maps: (V, F+1, 6) float32, the affine map of
     every triangle into each view, see `mesh.triangle_maps`. shifts: (V, H, W, 2) float32, the displacement of the shell
     in px, where the view is seen. weights: (V, H, W) float32, the share of each view, with sum 1. face: (H, W) float32,
     soft coverage of the face. shown: (H, W) float32, 0 where the person has left a place in the photo, so that the
-    background is seen, else 1. These have a cell for every STEP px. table: (F+1, 6) float32, of each triangle: mouth
+    background is seen, else 1. shade: (H, W) float32, by what colours are multiplied: less than 1 in the cavity of a
+    mouth, see `mouth`. These have a cell for every STEP px. table: (F+1, 6) float32, of each triangle: mouth
     interior, eye interior, ring depth, log stretch, facing, share of other views; the last row is for "outside".
     """
 
@@ -49,6 +51,7 @@ class Warp:
     weights: np.ndarray
     face: np.ndarray
     shown: np.ndarray
+    shade: np.ndarray
     table: np.ndarray
     used: list[bool]  # whether each view is seen in this frame; the canvas always is
 
@@ -78,7 +81,8 @@ class Warp:
 def _part_masks() -> np.ndarray:
     """How far each triangle belongs to _PARTS, softly, (P, F)."""
     masks = np.stack([proximity(points, reach) for points, reach in _PARTS])
-    masks = np.concatenate([masks, np.zeros((len(masks), mesh.N_RINGS * len(mesh.OVAL)))], 1)
+    rings = np.zeros((len(masks), mesh.N_RINGS * len(mesh.OVAL)))
+    masks = np.concatenate([masks, rings, masks[:, mouth.UPPER], masks[:, mouth.LOWER]], 1)
     return np.where(LABELS >= RING, 0, np.clip(1.5 * masks[:, TRIANGLES].mean(2), 0, 1))
 
 
@@ -88,7 +92,7 @@ def _nearby() -> tuple[np.ndarray, np.ndarray]:
     The first (n, f) averages at the points of a grid over the mean face, the second (f, n) over the points near to a
     triangle. One matrix (f, f) would do the same with ten times the work.
     """
-    middles = mesh.MEAN_FACE[TRIANGLES[IS_FACE[:-1]]].mean(1)[:, :2]
+    middles = mesh.HeadMesh(mesh.MEAN_FACE).vertices[TRIANGLES[IS_FACE[:-1]]].mean(1)[:, :2]
     low, high = middles.min(0), middles.max(0)
     grid = np.stack(np.meshgrid(*(np.arange(a, b, _NEAR) for a, b in zip(low, high))), -1).reshape(-1, 2)
     apart = np.linalg.norm(grid[:, None] - middles[None], axis=-1)
@@ -132,6 +136,8 @@ class Warper:
         self.views, self.frame = views, frame
         self._seen = np.stack([_evened_along_rings(v.mesh.seen) for v in views])  # (V, F)
         self._facing = np.stack([mesh.facing(v.mesh.vertices) for v in views])
+        self._mouth_parts = np.max([v.mesh.mouth_parts for v in views], 0)
+        self._darker = mouth.DARKER * (1 - mouth.openedness(views[0].landmarks))
         # How badly the canvas shows the neighbourhood of each triangle of the face, (f,).
         self._lacks = 1 - _evened(np.clip((self._seen[:1, IS_FACE[:-1]] - 0.55) / 0.3, 0, 1))[0]
         # Only a head that is turned aside hides much of its shell.
@@ -188,8 +194,12 @@ class Warper:
     def warp(self, target: np.ndarray) -> Warp:
         """Return the warp that brings the views to target landmarks (478, 3), px of the crop."""
         vertices = self.views[0].mesh.posed(target)
+        size = mesh.rigid_size(target)
+        lengths = mouth.fitting(self._mouth_parts * size, target)
+        thirds = vertices.copy()  # of the mouth, as the views are compared
+        vertices[-mouth.N_HEMS :] = mouth.hems(lengths, target)
         ids = mesh.rasterise(vertices, self.frame, STEP)
-        share = self._shares(vertices, ids)
+        share = self._shares(thirds, ids)
         face = np.take(IS_FACE, ids, mode="wrap").astype(np.float32)  # -1 takes the last
         shell_weight = cv2.GaussianBlur(1 - face, (0, 0), _SHELL_BLUR)
         count = len(self.views)
@@ -208,7 +218,7 @@ class Warper:
                 if max(mask.max(), helps.max()) <= UNSEEN:
                     continue
                 part = _grown(cv2.boundingRect((np.maximum(mask, helps) > 0).astype(np.uint8)), _REACH, ids.shape)
-            maps[n], area = mesh.triangle_maps(vertices, view.mesh.vertices)
+            maps[n], area = mesh.triangle_maps(vertices, view.mesh.with_mouth(lengths / size))
             self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
             if n:
                 some = np.s_[part[0] : part[2], part[1] : part[3]]
@@ -236,7 +246,9 @@ class Warper:
         # The face's own edge against the plate is softened: a hard maximum with the matte would be jagged.
         soft = cv2.GaussianBlur(face, (0, 0), _FACE_BLUR)
         shown = 1 - cv2.GaussianBlur(np.maximum(far, near * weights[0]), (0, 0), _FACE_BLUR)
-        return Warp(self.frame, vertices, maps, shifts, weights, soft, shown, table, used)
+        cavity = np.take(_IS_CAVITY, ids, mode="wrap").astype(np.float32)
+        shade = 1 - self._darker * cv2.GaussianBlur(cavity, (0, 0), _FACE_BLUR)
+        return Warp(self.frame, vertices, maps, shifts, weights, soft, shown, shade, table, used)
 
     def _hidden(self, n: int, ids: np.ndarray, face: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return where a view has its face in front of what the shell looks for there: near it and far, 0..1 (H, W).

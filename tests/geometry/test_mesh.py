@@ -53,7 +53,7 @@ def test_no_triangle_of_the_eye_folds_when_it_looks_aside():
 def test_far_rings_stay_and_near_rings_follow():
     landmarks = MEAN_FACE * 110 + [128, 100, 0]
     head = HeadMesh(landmarks)
-    rings = head.posed(landmarks + [10, 0, 0])[478:].reshape(5, 36, 3) - head.rings
+    rings = head.posed(landmarks + [10, 0, 0])[478 : 478 + 5 * 36].reshape(5, 36, 3) - head.rings
     assert np.allclose(rings[4], 0)  # the outermost ring stands still: nothing outside it can move
     above = landmarks[mesh.OVAL][:, 1] < 90
     assert np.allclose(rings[0][above][:, 0], 10)

@@ -148,7 +148,7 @@ def test_the_mirror_image_takes_over_a_part_of_the_face_and_not_single_triangles
     vertices = canvas.mesh.posed(turned(PORTRAIT, np.radians(20)))
     share = warper._shares(vertices, mesh.rasterise(vertices, WHOLE, STEP))[1]
     face = IS_FACE[:-1]
-    middles = MEAN_FACE[TRIANGLES[face]].mean(1)
+    middles = HeadMesh(MEAN_FACE).vertices[TRIANGLES[face]].mean(1)
     near = np.linalg.norm(middles[:, None] - middles[None], axis=-1) < 0.05
     assert share.max() > 0.5 and np.abs(share[:-1][face][:, None] - share[:-1][face][None])[near].max() < 0.4
 
