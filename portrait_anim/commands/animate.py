@@ -56,8 +56,8 @@ def animate(  # noqa: D103 (the help text is given to the decorator)
         typer.Option(
             "--output",
             "-o",
-            help=".mp4 .mov .webm .gif, or a folder for PNG pictures. Several outputs: a folder, or a template "
-            "of {portrait}, {driver}, {number}. - is stdout (-.gif, -.webm). Default: PORTRAIT--DRIVER.mp4 here.",
+            help=".mp4 .mov .webm .gif, or frames/ for a folder of PNGs. Several outputs: a folder, or a template of "
+            "{portrait}, {driver}, {number}. - is stdout (-.gif, -.webm). Default: PORTRAIT--DRIVER.mp4 here.",
         ),
     ] = None,
     each: Annotated[

@@ -220,6 +220,13 @@ def batch(
         int | None, typer.Option(help="Frames a worker makes at the same time. Default: its share of the cores.")
     ] = None,
     retries: Annotated[int, typer.Option(help="How often a job is tried again when its worker was killed.")] = 2,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="A job whose photo or driver is missing fails alone. Default: all are told at once, nothing runs.",
+        ),
+    ] = False,
     ray: Annotated[
         str | None, typer.Option(help="Run on a Ray cluster: auto, local, or its address. Needs the extra `cluster`.")
     ] = None,
@@ -237,9 +244,10 @@ def batch(
 
     todo = read_jobs(jobs, output, force)
     report = report or jobs.with_name(f"{jobs.name}.report.jsonl")
-    settings = dict(weights=weights, device=device, precision=precision)
+    settings: dict = dict(weights=weights, device=device, precision=precision)
     display = BatchDisplay(len(todo), quiet, json)
-    for outcome in run_batch(todo, report, workers=workers, threads=threads, retries=retries, ray=ray, **settings):
+    settings |= dict(workers=workers, threads=threads, retries=retries, keep_going=keep_going, ray=ray)
+    for outcome in run_batch(todo, report, **settings):
         display.report(outcome)
     display.summary(jobs, report)
     if display.failed:
@@ -253,10 +261,14 @@ def doctor(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per check, a line each.")] = False,
 ) -> None:
-    """Say whether all that `animate` needs is here and works, and how fast it is. Exit code 1 when something is not."""
+    """Check whether all that `animate` needs is here and works, and how fast it is.
+
+    A line per check: ok, PROBLEM with what to do, or optional for what `animate` can do without. Exit code 1 when there
+    is a problem.
+    """
     from dataclasses import asdict
 
-    from .doctor import examine
+    from .doctor import examine, summary
 
     problems = 0
     for check in examine(weights, device, precision):
@@ -264,8 +276,10 @@ def doctor(
         if json:
             print_json(asdict(check))
         else:
-            mark = {True: "ok", False: "PROBLEM", None: "-"}[check.ok]
-            say(f"{mark:<8}{check.name:<16}{check.text}", sys.stdout)
+            mark = {True: "ok", False: "PROBLEM", None: "optional"}[check.ok]
+            say(f"{mark:<10}{check.name:<15}{check.text}", sys.stdout)
+    if not json:
+        say(summary(problems), sys.stdout)
     if problems:
         raise typer.Exit(1)
 

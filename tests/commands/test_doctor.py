@@ -11,8 +11,9 @@ def test_doctor_finds_everything_in_order_and_says_how_fast(tmp_path):
     done = run_tool("doctor", "--json", cwd=tmp_path)
     checks = {check["name"]: check for check in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 0, done.stdout
-    assert {"versions", "device", "weights", "mediapipe", "face-alignment", "ffmpeg", "ray", "speed"} == set(checks)
-    assert "verified" in checks["weights"]["text"] and "frames/s" in checks["speed"]["text"]
+    names = {"packages", "computer", "networks", "face tracker", "other tracker", "ffmpeg", "cluster", "speed"}
+    assert set(checks) == names
+    assert "is whole" in checks["networks"]["text"] and "frames/s" in checks["speed"]["text"]
     assert all(check["ok"] is not False for check in checks.values())
 
 
@@ -22,4 +23,11 @@ def test_doctor_finds_damaged_weights(tmp_path):
     (tmp_path / find_default().name).write_bytes(data)
     done = run_tool("doctor", "--weights", find_default().name, cwd=tmp_path)
     assert done.returncode == 1
-    assert any(line.startswith("PROBLEM weights") and "SHA-256" in line for line in done.stdout.splitlines())
+    said = {line[10:25].strip(): (line[:10].strip(), line[25:]) for line in done.stdout.splitlines()}
+    assert [name for name, (mark, _) in said.items() if mark == "PROBLEM"] == ["networks"]  # and nothing else
+    assert "SHA-256" in said["networks"][1] and "get it again" in said["networks"][1]
+    assert said["computer"][0] == "ok" and said["speed"] == (
+        "optional",
+        "not measured, because the networks cannot be used",
+    )
+    assert done.stdout.splitlines()[-1].startswith("There is a problem: do what is said there")
