@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from .console import say
+from .console import EXIT_SOME_FAILED, say
 
 
 def evaluate(
@@ -54,7 +54,8 @@ def evaluate(
 ) -> None:
     """Measure weights on people never trained on: still photo, mesh warp alone, the model.
 
-    With --cross, motion from one person to another; with --videos, finished videos against portrait and driver.
+    With --cross, motion from one person to another; with --videos, finished videos against portrait and driver: one
+    that cannot be measured is left out, and the exit code is then 5.
     """
     if cross and videos is not None:
         raise UsageError("--cross and --videos measure different things; give one of them.")
@@ -66,6 +67,8 @@ def evaluate(
             kind = "--cross" if cross else "--videos"
             raise UsageError(f"{unused[0]} has no meaning with {kind}; leave it out.")
 
+    left_out: list[str] = []
+
     def show(done: int, total: int, every: int = 1) -> None:
         if done % every == 0 or done == total:
             say(f"{done} of {total}")
@@ -73,7 +76,9 @@ def evaluate(
     if videos is not None:
         from ..evaluation import videos as finished
 
-        print(finished.to_markdown(finished.evaluate_videos(shards, videos, out, report, show)))
+        result = finished.evaluate_videos(shards, videos, out, report, show)
+        left_out = [one["why"] for one in result["left out"]]
+        print(finished.table_of(result).markdown())
     elif cross:
         from ..evaluation import cross as between
 
@@ -90,6 +95,12 @@ def evaluate(
         print(to_markdown(measured))
     if report is not None:
         say(f"{report / 'report.html'}: open it in a browser")
+    if left_out:
+        for sentence in dict.fromkeys(left_out):
+            say(f"error: {sentence}")
+        total = result["videos"] + len(left_out)
+        say(f"error: {len(left_out)} of {total} videos could not be measured; the lines above say why.")
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def _check(shots: list[int] | None, finetune: float | None, people: int | None) -> None:
