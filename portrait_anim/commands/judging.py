@@ -13,23 +13,24 @@ def evaluate(
     shards: Annotated[
         Path,
         typer.Argument(
-            help="Folder made by prepare; only its held-out people are used. With --videos, of portraits and drivers."
+            help="Folder made by prepare; only its held-out people are used. With --videos: the portraits and drivers."
         ),
     ],
     weights: Annotated[Path | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
     against: Annotated[Path | None, typer.Option(help="Other weights to compare with, for a row of their own.")] = None,
-    paper: Annotated[Path | None, typer.Option(help="Weights of the paper's networks, for a row of their own.")] = None,
+    paper: Annotated[Path | None, typer.Option(help="Weights of meta-train --paper, for a row of their own.")] = None,
     shots: Annotated[
         list[int] | None,
         typer.Option(help="Photos of the person, T; may be repeated. Default: 1, 8, 32 as the clips allow."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="24 fixed pairs, T = 1, in two minutes on two cores.")] = False,
     finetune: Annotated[
-        float | None, typer.Option(help="Seconds: measure persons fine-tuned so long, too, on pairs of their own.")
+        float | None,
+        typer.Option(help="Also measure persons fine-tuned for so many seconds, on pairs of their own."),
     ] = None,
-    people: Annotated[int | None, typer.Option(help="With --finetune, of so many people. Default: all.")] = None,
+    people: Annotated[int | None, typer.Option(help="With --finetune: how many people. Default: all.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for evaluation.json, evaluation.md, contact-sheet.png.")
+        Path | None, typer.Option(help="Folder for the figures, as JSON and Markdown, and a contact sheet.")
     ] = None,
     report: Annotated[
         Path | None,
@@ -52,7 +53,7 @@ def evaluate(
         typer.Option("--cross", help="Motion from one person to another: blinks, lips, gaze, pose, jitter, likeness."),
     ] = False,
 ) -> None:
-    """Measure weights on people never trained on: still photo, mesh warp alone, the model.
+    """Measure how well weights animate people whom no training saw, beside the still photo and the mesh warp alone.
 
     With --cross, motion from one person to another; with --videos, finished videos against portrait and driver: one
     that cannot be measured is left out, and the exit code is then 5.
@@ -120,7 +121,7 @@ def blind(
     b: Annotated[Path, typer.Argument(help="Folder of videos of the same names that another method made.")],
     out: Annotated[Path, typer.Option(help="Folder for the page, blind.html, and copies of the videos.")],
 ) -> None:
-    """A page on which you judge two methods, of any tools, by their videos without knowing which is which."""
+    """Make a page on which you judge two methods, of any tools, by their videos without knowing which is which."""
     from ..evaluation.blind import blind as make
 
     path = make(a, b, out, warn=lambda sentence: say(f"warning: {sentence}"))

@@ -20,7 +20,7 @@ def tools(
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Tools around `animate`: a web page, your camera, many jobs, what a file is, the installation, training."""
+    """Tools around `animate`: a web page, your camera, lists of jobs, checks of installation and files, training."""
 
 
 @app.command()
@@ -76,7 +76,7 @@ def prepare(
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the frames in px, 512 or 256, if the video has so many.")] = 512,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option(help="How many videos are prepared at the same time.")] = 2,
 ) -> None:
     """Turn videos of people into training shards: tracked, split at cuts and lost faces, one crop per segment.
 
@@ -103,7 +103,7 @@ def meta_train(
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, samples, weights.")],
     minutes: Annotated[float | None, typer.Option(help="Stop after so long. Default: when interrupted.")] = None,
     steps: Annotated[int | None, typer.Option(help="End of the run; the learning rate falls to 0 by it.")] = None,
-    plan_minutes: Annotated[float | None, typer.Option(help="The same by time: minutes of all calls together.")] = None,
+    plan_minutes: Annotated[float | None, typer.Option(help="The end by time: minutes of all calls together.")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights file to start a new run from.")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own networks, on whole frames.")] = False,
     adversarial_after: Annotated[
@@ -113,10 +113,10 @@ def meta_train(
         int | None, typer.Option(help="Episodes a step, of a few frames each. Default: 2 on a processor, 8 on a GPU.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of G and the source encoder. Default: 3e-4, with --init 1e-4.")
+        float | None, typer.Option(help="Of the generator and the source encoder. Default: 3e-4, with --init 1e-4.")
     ] = None,
     vgg19: Annotated[Path | None, typer.Option(help="Your VGG19 (Caffe's), for the paper's own loss.")] = None,
-    vggface: Annotated[Path | None, typer.Option(help="Your VGGFace (VGG16), the same.")] = None,
+    vggface: Annotated[Path | None, typer.Option(help="Your VGGFace (VGG16), for the same.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     processes: Annotated[
         int | None,
@@ -128,8 +128,8 @@ def meta_train(
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded frames. Default: SHARDS/decoded.")] = None,
     cache_gb: Annotated[float, typer.Option(help="How large that folder may become.")] = 20.0,
-    seed: Annotated[int, typer.Option(help="Of weights and episodes.")] = 0,
-    evaluate_minutes: Annotated[float, typer.Option(help="Samples of held-out people this often.")] = 15.0,
+    seed: Annotated[int, typer.Option(help="Of the first weights and the draw of episodes.")] = 0,
+    evaluate_minutes: Annotated[float, typer.Option(help="Minutes between samples of held-out people.")] = 15.0,
 ) -> None:
     """Train on shards; Ctrl-C or SIGTERM saves, the same command continues exactly. Runs under torchrun, too."""
     counts = (batch, steps, processes, threads)
@@ -199,7 +199,9 @@ def meta_train(
 def batch(
     jobs: Annotated[
         Path,
-        typer.Argument(help=".csv or .jsonl; columns are named as animate's options: images, driver, output, ..."),
+        typer.Argument(
+            help=".csv or .jsonl; columns: images, driver, output, and animate's options, such as max_size."
+        ),
     ],
     output: Annotated[
         str | None,
@@ -211,7 +213,8 @@ def batch(
         bool, typer.Option("--force", "-f", help="Make everything again. Default: go on where it stopped.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="JSON line per finished job. Default: JOBS.report.jsonl beside it.")
+        Path | None,
+        typer.Option(help="JSON lines, one per finished job. Default: JOBS.report.jsonl beside it."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes. Default: one per two cores, or what fits into the Ray cluster.")
@@ -224,7 +227,7 @@ def batch(
         bool,
         typer.Option(
             "--keep-going",
-            help="A job whose photo or driver is missing fails alone. Default: all are told at once, nothing runs.",
+            help="When photos or drivers are missing, run the other jobs. Default: say all that are missing, run none.",
         ),
     ] = False,
     ray: Annotated[
@@ -296,7 +299,7 @@ def verify(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of sentences.")] = False,
 ) -> None:
-    """Say what a file tells about its making, whether it is intact, and who signed it.
+    """Say how a video or picture was made, as far as it tells, whether it is intact, and who signed it.
 
     Exit codes: 0 signed and intact, 1 anything else, 3 unreadable.
     """
