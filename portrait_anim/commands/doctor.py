@@ -26,8 +26,8 @@ _SPEED_SIZE = (768, 1024)  # px
 class Check:
     """The result of one check.
 
-    name: what was checked. ok: False when `animate` cannot work, None for what it can do without. text: what was found,
-    and what to do if that is not as it should be.
+    name: what was checked. ok: False when `animate` cannot work, None for what it can do without or what could not be
+    checked. text: what was found, and what to do if that is not as it should be.
     """
 
     name: str
@@ -51,11 +51,16 @@ def examine(weights: str | None = None, device: str = "auto", precision: str = "
         ("cluster", _cluster),
         ("speed", lambda: _speed(animator)),
     ]
+    told: set[str] = set()
     for name, look in parts:
         try:
             yield Check(name, *look())
         except PortraitAnimError as error:
-            yield Check(name, False, str(error))
+            if str(error) in told:
+                yield Check(name, None, "not checked, because of the problem above")
+            else:
+                told.add(str(error))
+                yield Check(name, False, str(error))
         except Exception as error:  # a broken installation may raise anything
             yield Check(name, False, f"does not work ({type(error).__name__}: {error}); {_REINSTALL}")
 
@@ -109,10 +114,7 @@ def _computer(device: str, precision: str, threads: int) -> tuple[bool, str]:
 def _networks(animator: Animator) -> tuple[bool, str]:
     painter = animator.painter
     if painter is None:
-        return (
-            False,
-            "no weights file is here: photos would only be warped; get the repository with its folder weights",
-        )
+        return False, "there is no weights file, so photos would only be warped; get the repository with its weights/"
     loaded = painter.weights
     return True, f"the weights file is whole ({loaded.info['name']}; SHA-256 {loaded.sha256[:16]}...)"
 
@@ -161,7 +163,7 @@ def _cluster() -> tuple[bool | None, str]:
         return None, "ray is not installed; only `portrait-anim batch --ray` needs it"
 
 
-def _speed(animator: Animator) -> tuple[bool | None, str]:
+def _speed(animator: Animator) -> tuple[bool, str]:
     """Measure the speed: render frames of a synthetic portrait for two seconds with the code that renders real ones."""
     from ..animation.rendering import rendered
     from ..geometry.mesh import MEAN_FACE
@@ -171,10 +173,6 @@ def _speed(animator: Animator) -> tuple[bool | None, str]:
     from ..painting.renderer import Renderer, painted_box
     from ..portrait.portrait import Portrait
 
-    try:
-        painter = animator.painter
-    except PortraitAnimError:
-        return None, "not measured, because the networks cannot be used"
     width, height = _SPEED_SIZE
     photo = np.random.default_rng(0).integers(60, 200, (height, width, 3), np.uint8)
     centre = np.array([width / 2, height * 0.4, 0])
@@ -187,7 +185,7 @@ def _speed(animator: Animator) -> tuple[bool | None, str]:
     track = MotionTrack(landmarks, _SPEED_SIZE, Fraction(25), np.ones(len(landmarks), bool))
     portrait = Portrait(photo, landmarks[0].astype(np.float64))
     targets = Retargeter(track, portrait.views[0].landmarks)
-    generator = Person.of([portrait], painter).generator()
+    generator = Person.of([portrait], animator.painter).generator()
     frames = rendered(
         Renderer.of(portrait, generator, painted_box(targets, portrait.views[0])), targets, animator.threads
     )

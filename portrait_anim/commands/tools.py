@@ -266,8 +266,8 @@ def doctor(
 ) -> None:
     """Check whether all that `animate` needs is here and works, and how fast it is.
 
-    A line per check: ok, PROBLEM with what to do, or optional for what `animate` can do without. Exit code 1 when there
-    is a problem.
+    A line per check: ok, PROBLEM with what to do, or a note on what `animate` can do without. Exit code 1 when there is
+    a problem.
     """
     from dataclasses import asdict
 
@@ -279,8 +279,8 @@ def doctor(
         if json:
             print_json(asdict(check))
         else:
-            mark = {True: "ok", False: "PROBLEM", None: "optional"}[check.ok]
-            say(f"{mark:<10}{check.name:<15}{check.text}", sys.stdout)
+            mark = {True: "ok", False: "PROBLEM", None: "note"}[check.ok]
+            say(f"{mark:<8}{check.name:<15}{check.text}", sys.stdout)
     if not json:
         say(summary(problems), sys.stdout)
     if problems:
