@@ -29,11 +29,14 @@ class InputError(PortraitAnimError):
 
 
 class InputErrors(InputError):
-    """One input has several faults, which were found together. errors: one sentence for each."""
+    """Several faults, which were found together. errors: one sentence for each."""
 
     def __init__(self, errors: list[str]):
-        super().__init__("\n".join(errors))
+        super().__init__(errors)  # as they are, because pickle makes the error anew of them
         self.errors = errors
+
+    def __str__(self) -> str:
+        return " ".join(self.errors)
 
 
 class OutputError(PortraitAnimError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import PortraitAnimError, UsageError
 from ..motion.drivers import Driver
 from ..motion.file import save_motion
+from ..networks.devices import check_device, check_precision
 from ..painting.person import Person
 from ..provenance.marks import Marking
 from ..system.files import PathLike
@@ -52,7 +53,8 @@ class Animator:
 
     weights: a weights file, None for those that ship; without any the photo is only warped, and a warning says so.
     device: "auto", "cpu", "cuda" or "mps". precision: "auto", "fp32", "bf16" or "fp16". threads: how many frames are
-    made at the same time, None for as many as there are cores. Raises UsageError when threads is less than 1.
+    made at the same time, None for as many as there are cores. Raises UsageError when threads is less than 1, or when
+    device or precision is none of these words.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class Animator:
     ):
         if threads is not None and threads < 1:
             raise UsageError(f"--threads {threads} is impossible; choose 1 or more.")
+        check_device(device)
+        check_precision(precision)
         self.threads = threads or cores()
         self._networks = LazyPainter(weights, device, precision)
         self._reader, self._people = Reader(), LruCache()
@@ -142,9 +146,6 @@ class Animator:
     ) -> Person:
         """Make the person of the portraits, fine-tuned when that was asked for, or load the one that was saved."""
         painter, options = self._networks.load_in_background().result(), request.options
-        asked = options.person is not None or options.save_person is not None or options.finetune not in ("auto", "off")
-        if painter is None and asked:
-            raise UsageError("Persons are tuned, saved and loaded with weights, and there are none; see --weights.")
         if portraits is None:
             saved = options.person
             assert saved is not None  # a person file stands for the photos

@@ -7,6 +7,7 @@ from ..errors import UsageError, unknown
 from ..landmarks.tracking import check_tracker
 from ..motion.options import MotionOptions
 from ..motion.timeline import check_timeline
+from ..provenance.marks import check_signing
 
 MAX_SHOTS = 32  # frames of a source video
 BACKGROUNDS = ("still", "warp")
@@ -57,6 +58,11 @@ class Options(MotionOptions):
         """Whether the driver's frames are shown otherwise than one after the other, once."""
         return self.speed != 1 or self.pingpong or self.loop > 1
 
+    @property
+    def needs_networks(self) -> bool:
+        """Whether a person is to be tuned, saved or loaded, which the warp alone cannot do."""
+        return self.person is not None or self.save_person is not None or self.finetune not in ("auto", "off")
+
     def stand_ins(self) -> list[str | Path]:
         """Return the files that replace photos: the source video and the person file, as far as they are given."""
         return [path for path in (self.source_video, self.person) if path is not None]
@@ -83,6 +89,7 @@ class Options(MotionOptions):
             raise UsageError(f"--shots {self.shots} is out of range; choose 1 to {MAX_SHOTS} frames.")
         if self.shots != Options.shots and self.source_video is None:
             raise UsageError("--shots has no meaning without --source-video; leave it out.")
+        check_signing(self.sign_cert, self.sign_key)
         finetune = check_finetune(self.finetune)
         if self.person is not None:
             if images or self.source_video is not None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ..errors import UsageError
+from ..errors import InputError, InputErrors, UsageError
 from ..motion.file import check_motion_output
 from ..motion.source import DriverSource
 from ..networks import weights as weights_file
 from ..painting.person import check_person, check_save
-from ..system.files import PathLike, check_apart, check_output, check_preview, is_picture
+from ..system.files import PathLike, check_apart, check_input, check_output, check_preview, is_picture
 from .options import Options
 
 OutputKind = Literal["video", "frames", "picture", "sheet"]
@@ -47,8 +47,8 @@ class Request:
         """Check everything that can be known before a file is read, and return the request.
 
         output: None for `default_output`. weights: the weights file in use, which the output must not replace. Raises
-        UsageError for impossible options, InputError for an unknown driver, OutputError for an output that cannot be
-        written.
+        UsageError for impossible options, InputError for an unknown driver and for files that are missing, OutputError
+        for an output that cannot be written.
         """
         photos = [Path(image) for image in images]
         source, options = check_inputs(photos, driver, options)
@@ -68,8 +68,11 @@ class Request:
                 check_apart(Path(written), [*given, source.name, *read])
         if options.person is not None:
             check_person(options.person)
+        _check_there(files_read(photos, source, options))
         if weights is not None:
             weights_file.check_file(weights)
+        elif options.needs_networks and weights_file.find_default() is None:
+            raise UsageError("Persons are tuned, saved and loaded with weights, and there are none; see --weights.")
         return cls(tuple(photos), source, target, _kind_of(target, options), options)
 
     @property
@@ -92,6 +95,7 @@ def check_inputs(images: list[Path], driver: PathLike, options: Options) -> tupl
         raise UsageError("A portrait and a driver are needed, and neither name may be empty.")
     options = options.checked(images)
     source = DriverSource.of(driver)
+    source.check_times(options.start, options.end, options.fps)
     if options.compare and (options.retimed or source.kind != "video"):
         raise UsageError(
             "--compare needs a video as driver, at its own pace; leave it out, or --speed, --pingpong and --loop."
@@ -99,6 +103,24 @@ def check_inputs(images: list[Path], driver: PathLike, options: Options) -> tupl
     if source.kind == "image":  # the turn of the head in a single picture is to be reached, not added to the portrait's
         options = replace(options, motion="absolute")
     return source, options
+
+
+def files_read(images: Sequence[PathLike], driver: DriverSource, options: Options) -> list[PathLike]:
+    """Return the names of all files that are read to make an output; that of the weights is not among them."""
+    signing = [path for path in (options.sign_cert, options.sign_key) if path is not None]
+    return [*images, *options.stand_ins(), *([driver.name] if driver.is_file else []), *signing]
+
+
+def _check_there(files: Sequence[PathLike]) -> None:
+    """Raise InputError, or InputErrors, about all files that are missing."""
+    wrong: list[str] = []
+    for file in files:
+        try:
+            check_input(file)
+        except InputError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise InputErrors(list(dict.fromkeys(wrong)))
 
 
 def default_output(image: PathLike, driver: PathLike) -> Path:

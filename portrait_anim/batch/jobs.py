@@ -15,9 +15,11 @@ from string import Formatter
 from ..animation.animator import Animator, Result, default_output
 from ..animation.inputs import KEPT, Progress
 from ..animation.options import Options
+from ..animation.request import files_read
 from ..errors import InputError, PortraitAnimError, UsageError
 from ..media.reading import probe
-from ..system.files import is_picture, missing_folders, mode_of, pictures, pictures_pattern, preview_of
+from ..motion.source import DriverSource
+from ..system.files import is_missing, is_picture, missing_folders, mode_of, pictures, pictures_pattern, preview_of
 
 FIELDS = ("portrait", "driver", "number")  # that an output's template may have
 
@@ -26,7 +28,8 @@ FIELDS = ("portrait", "driver", "number")  # that an output's template may have
 class Job:
     """One output to be made.
 
-    options: further parameters of `Animator.animate`. make_folder: whether to create the output's folder.
+    options: further parameters of `Animator.animate`. make_folder: whether to create the output's folder. line: where
+    the job stands in a list of jobs, from 1; 0 for a job that stands in none.
     """
 
     images: tuple[str, ...]
@@ -34,11 +37,17 @@ class Job:
     output: str
     options: dict = field(default_factory=dict)
     make_folder: bool = False
+    line: int = field(default=0, compare=False)
 
     @property
     def target(self) -> str:
         """The name of the file that the job writes: the output, or the preview of it."""
         return str(preview_of(self.output)) if self.options.get("preview") else self.output
+
+    def missing_files(self) -> list[str]:
+        """Return the names of the files that the job reads and that are not there."""
+        files = files_read(self.images, DriverSource.of(self.driver), Options(**self.options))
+        return [str(file) for file in files if is_missing(file)]
 
 
 @dataclass

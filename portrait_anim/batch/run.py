@@ -1,6 +1,5 @@
 """Run thousands of jobs from a file, with a report that lets the next run continue where this one stopped."""
 
-import contextlib
 import csv
 import json
 import os
@@ -11,14 +10,16 @@ from pathlib import Path
 
 from ..animation.options import Options
 from ..animation.request import check_inputs
-from ..errors import InputError, InputErrors, OutputError, UsageError, unknown
+from ..errors import InputError, InputErrors, OutputError, PortraitAnimError, UsageError, unknown
+from ..networks.devices import check_device, check_precision
 from ..networks.weights import check_file
+from ..system.files import check_output_name
 from ..system.threads import cores
-from .jobs import Job, Outcome, check_new, name_output
+from .jobs import Job, Outcome, check_new, is_whole, name_output
 from .workers import Cluster, LocalWorker, RayWorker, distribute
 
 LISTS = ";"  # between the values of a list in a CSV cell
-MOST_SAID = 10  # sentences in the error about a job file
+MOST_SAID = 10  # sentences in the error about a job file, and names in that about missing files
 _COLUMNS = {"images": list[str | Path], "driver": str | Path, "output": str | Path} | typing.get_type_hints(Options)
 
 
@@ -40,10 +41,10 @@ def read_jobs(path: str | Path, output: str | None = None, force: bool = False) 
     wrong: dict[str, list[int]] = {}  # the sentence about a fault: the lines that have it
     for number, (line, row) in enumerate(_rows(Path(path)), 1):
         try:
-            job = _job(_object(row) if isinstance(row, str) else row, number, output, force)
+            job = _job(_object(row) if isinstance(row, str) else row, line, number, output, force)
             check_new(job.target, taken)
             jobs.append(job)
-        except (InputError, UsageError) as error:
+        except PortraitAnimError as error:
             wrong.setdefault(str(error), []).append(line)
     if wrong:
         said = [f"{path} {_lines(lines)}: {text}" for text, lines in wrong.items()]
@@ -55,7 +56,7 @@ def read_jobs(path: str | Path, output: str | None = None, force: bool = False) 
     return jobs
 
 
-def _job(row: dict, number: int, output: str | None, force: bool) -> Job:
+def _job(row: dict, line: int, number: int, output: str | None, force: bool) -> Job:
     """Return the job of one line."""
     if None in row:
         raise InputError("has more cells than there are columns; put cells with a comma in quotes, and ; in lists.")
@@ -68,10 +69,10 @@ def _job(row: dict, number: int, output: str | None, force: bool) -> Job:
     photos = images or options.stand_ins()
     if missing := [name for name, value in (("images", photos), ("driver", driver)) if not value]:
         raise InputError(f"{missing[0]} is missing; every job needs images and a driver.")
-    with contextlib.suppress(InputError):  # a driver that is missing now may be there when its turn comes
-        check_inputs([Path(image) for image in images], driver, options)
+    source, _ = check_inputs([Path(image) for image in images], driver, options)
     name = name_output(own or output, tuple(map(str, photos)), driver, number, several=own is None)
-    return Job(images, driver, name, values, make_folder=True)
+    check_output_name(name, picture=source.kind == "image")
+    return Job(images, driver, name, values, make_folder=True, line=line)
 
 
 def _lines(lines: list[int]) -> str:
@@ -178,6 +179,7 @@ def run_batch(
     workers: int | None = None,
     threads: int | None = None,
     retries: int = 2,
+    keep_going: bool = False,
     ray: str | None = None,
     weights: str | None = None,
     device: str = "auto",
@@ -186,19 +188,25 @@ def run_batch(
     """Run jobs and yield their outcomes as they come. Each is added to the report, a file of JSON lines.
 
     Outputs that are there and whole are skipped, unless the job has the option `force`. The parameters are the options
-    of `portrait-anim batch`. Raises PortraitAnimError for a fault that concerns all jobs.
+    of `portrait-anim batch`. Raises InputError before the first job starts if files of any job are missing; with
+    `keep_going` such a job fails alone, unless its files are there when its turn comes. Raises PortraitAnimError for
+    other faults that concern all jobs.
     """
+    check_device(device)
+    check_precision(precision)
     if any(n is not None and n < 1 for n in (workers, threads)) or retries < 0:
         raise UsageError("--workers and --threads must be 1 or more, --retries 0 or more.")
     report = Path(report)
     entries = read_report(report)
     done = [not job.options.get("force") and is_done(job, entries) for job in jobs]
-    yield from (Outcome(job) for job, is_there in zip(jobs, done) if is_there)
-    jobs = [job for job, is_there in zip(jobs, done) if not is_there]
-    if not jobs:
-        return
-    if weights is not None:
+    todo = [job for job, is_there in zip(jobs, done) if not is_there]
+    if todo and weights is not None:
         check_file(weights)
+    if not keep_going:
+        check_files(todo)
+    yield from (Outcome(job) for job, is_there in zip(jobs, done) if is_there)
+    if not todo:
+        return
     cluster = None
     if ray is not None:
         threads = threads or 2
@@ -211,9 +219,28 @@ def run_batch(
     start = (lambda: RayWorker(settings, cluster)) if cluster else (lambda: LocalWorker(settings))
     check = cluster.check if cluster else lambda: None
     _append(report, "\n" if _is_cut(report) else "")
-    for outcome in distribute(jobs, start, workers, retries, check):
+    for outcome in distribute(todo, start, workers, retries, check):
         _append(report, json.dumps(report_entry(outcome), ensure_ascii=False) + "\n")
         yield outcome
+
+
+def check_files(jobs: list[Job]) -> None:
+    """Raise InputError, with their names and the lines of their jobs, if any files that the jobs read are missing.
+
+    A job whose output is there already needs none.
+    """
+    lines: dict[str, list[int]] = {}
+    for job in jobs:
+        missing = job.missing_files()
+        if missing and (job.options.get("force") or not is_whole(job.target)):
+            for name in dict.fromkeys(missing):
+                lines.setdefault(name, []).append(job.line)
+    if lines:
+        said = [f"{name} ({_lines(of_name)})" for name, of_name in lines.items()]
+        if len(said) > MOST_SAID:
+            said[MOST_SAID - 1 :] = [f"{len(said) - MOST_SAID + 1} more"]
+        count = "1 file is" if len(lines) == 1 else f"{len(lines)} files are"
+        raise InputError(f"{count} missing: {', '.join(said)}; put them there, or run the other jobs by --keep-going.")
 
 
 def _append(report: Path, text: str) -> None:

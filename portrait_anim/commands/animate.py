@@ -56,8 +56,8 @@ def animate(  # noqa: D103 (the help text is given to the decorator)
         typer.Option(
             "--output",
             "-o",
-            help=".mp4 .mov .webm .gif, or a folder for PNG pictures. Several outputs: a folder, or a template "
-            "of {portrait}, {driver}, {number}. - is stdout (-.gif, -.webm). Default: PORTRAIT--DRIVER.mp4 here.",
+            help=".mp4 .mov .webm .gif, or frames/ for a folder of PNGs. Several outputs: a folder, or a template of "
+            "{portrait}, {driver}, {number}. - is stdout (-.gif, -.webm). Default: PORTRAIT--DRIVER.mp4 here.",
         ),
     ] = None,
     each: Annotated[
@@ -142,7 +142,12 @@ def animate(  # noqa: D103 (the help text is given to the decorator)
         ),
     ] = None,
     start: Annotated[float | None, typer.Option(help="Start in the driver, seconds.", rich_help_panel="Video")] = None,
-    end: Annotated[float | None, typer.Option(help="End in the driver, seconds.", rich_help_panel="Video")] = None,
+    end: Annotated[
+        float | None,
+        typer.Option(
+            help="End in the driver, seconds. For a picture or a camera: how long it lasts.", rich_help_panel="Video"
+        ),
+    ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frame rate. Default: the driver's, exactly.", rich_help_panel="Video")
     ] = None,
@@ -171,7 +176,8 @@ def animate(  # noqa: D103 (the help text is given to the decorator)
         bool, typer.Option("--show-mesh", help="Draw landmarks and mesh over the frames.", rich_help_panel="Seeing")
     ] = False,
     label: Annotated[
-        bool, typer.Option("--label", help="Write a small AI into a corner of the picture.", rich_help_panel="Marking")
+        bool,
+        typer.Option("--label", help="Write a small 'AI' into a corner of the frames.", rich_help_panel="Marking"),
     ] = False,
     private: Annotated[
         bool,

@@ -6,30 +6,31 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from .console import say
+from .console import EXIT_SOME_FAILED, say
 
 
 def evaluate(
     shards: Annotated[
         Path,
         typer.Argument(
-            help="Folder made by prepare; only its held-out people are used. With --videos, of portraits and drivers."
+            help="Folder made by prepare; only its held-out people are used. With --videos: the portraits and drivers."
         ),
     ],
     weights: Annotated[Path | None, typer.Option(help="Weights file. Default: the one that ships.")] = None,
     against: Annotated[Path | None, typer.Option(help="Other weights to compare with, for a row of their own.")] = None,
-    paper: Annotated[Path | None, typer.Option(help="Weights of the paper's networks, for a row of their own.")] = None,
+    paper: Annotated[Path | None, typer.Option(help="Weights of meta-train --paper, for a row of their own.")] = None,
     shots: Annotated[
         list[int] | None,
         typer.Option(help="Photos of the person, T; may be repeated. Default: 1, 8, 32 as the clips allow."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="24 fixed pairs, T = 1, in two minutes on two cores.")] = False,
     finetune: Annotated[
-        float | None, typer.Option(help="Seconds: measure persons fine-tuned so long, too, on pairs of their own.")
+        float | None,
+        typer.Option(help="Also measure persons fine-tuned for so many seconds, on pairs of their own."),
     ] = None,
-    people: Annotated[int | None, typer.Option(help="With --finetune, of so many people. Default: all.")] = None,
+    people: Annotated[int | None, typer.Option(help="With --finetune: how many people. Default: all.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for evaluation.json, evaluation.md, contact-sheet.png.")
+        Path | None, typer.Option(help="Folder for the figures, as JSON and Markdown, and a contact sheet.")
     ] = None,
     report: Annotated[
         Path | None,
@@ -52,9 +53,10 @@ def evaluate(
         typer.Option("--cross", help="Motion from one person to another: blinks, lips, gaze, pose, jitter, likeness."),
     ] = False,
 ) -> None:
-    """Measure weights on people never trained on: still photo, mesh warp alone, the model.
+    """Measure how well weights animate people whom no training saw, beside the still photo and the mesh warp alone.
 
-    With --cross, motion from one person to another; with --videos, finished videos against portrait and driver.
+    With --cross, motion from one person to another; with --videos, finished videos against portrait and driver: one
+    that cannot be measured is left out, and the exit code is then 5.
     """
     if cross and videos is not None:
         raise UsageError("--cross and --videos measure different things; give one of them.")
@@ -66,6 +68,8 @@ def evaluate(
             kind = "--cross" if cross else "--videos"
             raise UsageError(f"{unused[0]} has no meaning with {kind}; leave it out.")
 
+    left_out: list[str] = []
+
     def show(done: int, total: int, every: int = 1) -> None:
         if done % every == 0 or done == total:
             say(f"{done} of {total}")
@@ -73,7 +77,9 @@ def evaluate(
     if videos is not None:
         from ..evaluation import videos as finished
 
-        print(finished.to_markdown(finished.evaluate_videos(shards, videos, out, report, show)))
+        result = finished.evaluate_videos(shards, videos, out, report, show)
+        left_out = [one["why"] for one in result["left out"]]
+        print(finished.table_of(result).markdown())
     elif cross:
         from ..evaluation import cross as between
 
@@ -90,6 +96,12 @@ def evaluate(
         print(to_markdown(measured))
     if report is not None:
         say(f"{report / 'report.html'}: open it in a browser")
+    if left_out:
+        for sentence in dict.fromkeys(left_out):
+            say(f"error: {sentence}")
+        total = result["videos"] + len(left_out)
+        say(f"error: {len(left_out)} of {total} videos could not be measured; the lines above say why.")
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def _check(shots: list[int] | None, finetune: float | None, people: int | None) -> None:
@@ -109,7 +121,7 @@ def blind(
     b: Annotated[Path, typer.Argument(help="Folder of videos of the same names that another method made.")],
     out: Annotated[Path, typer.Option(help="Folder for the page, blind.html, and copies of the videos.")],
 ) -> None:
-    """A page on which you judge two methods, of any tools, by their videos without knowing which is which."""
+    """Make a page on which you judge two methods, of any tools, by their videos without knowing which is which."""
     from ..evaluation.blind import blind as make
 
     path = make(a, b, out, warn=lambda sentence: say(f"warning: {sentence}"))

@@ -41,7 +41,7 @@ def live(
     ] = "auto",
     background: Annotated[str, typer.Option(help="still, or warp: it moves with the head.")] = "still",
     person: Annotated[str | None, typer.Option(help="A file of animate --save-person, instead of photos.")] = None,
-    label: Annotated[bool, typer.Option(help="Write a small AI into a corner of every picture.")] = True,
+    label: Annotated[bool, typer.Option(help="Write a small 'AI' into a corner of every picture.")] = True,
     private: Annotated[
         bool, typer.Option("--private", help="Leave the portrait's name out of the manifest of recordings.")
     ] = False,

@@ -20,7 +20,7 @@ def tools(
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Tools around `animate`: a web page, your camera, many jobs, what a file is, the installation, training."""
+    """Tools around `animate`: a web page, your camera, lists of jobs, checks of installation and files, training."""
 
 
 @app.command()
@@ -76,7 +76,7 @@ def prepare(
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the frames in px, 512 or 256, if the video has so many.")] = 512,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option(help="How many videos are prepared at the same time.")] = 2,
 ) -> None:
     """Turn videos of people into training shards: tracked, split at cuts and lost faces, one crop per segment.
 
@@ -103,7 +103,7 @@ def meta_train(
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoint, log, samples, weights.")],
     minutes: Annotated[float | None, typer.Option(help="Stop after so long. Default: when interrupted.")] = None,
     steps: Annotated[int | None, typer.Option(help="End of the run; the learning rate falls to 0 by it.")] = None,
-    plan_minutes: Annotated[float | None, typer.Option(help="The same by time: minutes of all calls together.")] = None,
+    plan_minutes: Annotated[float | None, typer.Option(help="The end by time: minutes of all calls together.")] = None,
     init: Annotated[Path | None, typer.Option(help="Weights file to start a new run from.")] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's own networks, on whole frames.")] = False,
     adversarial_after: Annotated[
@@ -113,10 +113,10 @@ def meta_train(
         int | None, typer.Option(help="Episodes a step, of a few frames each. Default: 2 on a processor, 8 on a GPU.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of G and the source encoder. Default: 3e-4, with --init 1e-4.")
+        float | None, typer.Option(help="Of the generator and the source encoder. Default: 3e-4, with --init 1e-4.")
     ] = None,
     vgg19: Annotated[Path | None, typer.Option(help="Your VGG19 (Caffe's), for the paper's own loss.")] = None,
-    vggface: Annotated[Path | None, typer.Option(help="Your VGGFace (VGG16), the same.")] = None,
+    vggface: Annotated[Path | None, typer.Option(help="Your VGGFace (VGG16), for the same.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     processes: Annotated[
         int | None,
@@ -128,8 +128,8 @@ def meta_train(
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded frames. Default: SHARDS/decoded.")] = None,
     cache_gb: Annotated[float, typer.Option(help="How large that folder may become.")] = 20.0,
-    seed: Annotated[int, typer.Option(help="Of weights and episodes.")] = 0,
-    evaluate_minutes: Annotated[float, typer.Option(help="Samples of held-out people this often.")] = 15.0,
+    seed: Annotated[int, typer.Option(help="Of the first weights and the draw of episodes.")] = 0,
+    evaluate_minutes: Annotated[float, typer.Option(help="Minutes between samples of held-out people.")] = 15.0,
 ) -> None:
     """Train on shards; Ctrl-C or SIGTERM saves, the same command continues exactly. Runs under torchrun, too."""
     counts = (batch, steps, processes, threads)
@@ -199,7 +199,9 @@ def meta_train(
 def batch(
     jobs: Annotated[
         Path,
-        typer.Argument(help=".csv or .jsonl; columns are named as animate's options: images, driver, output, ..."),
+        typer.Argument(
+            help=".csv or .jsonl; columns: images, driver, output, and animate's options, such as max_size."
+        ),
     ],
     output: Annotated[
         str | None,
@@ -211,7 +213,8 @@ def batch(
         bool, typer.Option("--force", "-f", help="Make everything again. Default: go on where it stopped.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="JSON line per finished job. Default: JOBS.report.jsonl beside it.")
+        Path | None,
+        typer.Option(help="JSON lines, one per finished job. Default: JOBS.report.jsonl beside it."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes. Default: one per two cores, or what fits into the Ray cluster.")
@@ -220,6 +223,13 @@ def batch(
         int | None, typer.Option(help="Frames a worker makes at the same time. Default: its share of the cores.")
     ] = None,
     retries: Annotated[int, typer.Option(help="How often a job is tried again when its worker was killed.")] = 2,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="When photos or drivers are missing, run the other jobs. Default: say all that are missing, run none.",
+        ),
+    ] = False,
     ray: Annotated[
         str | None, typer.Option(help="Run on a Ray cluster: auto, local, or its address. Needs the extra `cluster`.")
     ] = None,
@@ -237,9 +247,10 @@ def batch(
 
     todo = read_jobs(jobs, output, force)
     report = report or jobs.with_name(f"{jobs.name}.report.jsonl")
-    settings = dict(weights=weights, device=device, precision=precision)
+    settings: dict = dict(weights=weights, device=device, precision=precision)
     display = BatchDisplay(len(todo), quiet, json)
-    for outcome in run_batch(todo, report, workers=workers, threads=threads, retries=retries, ray=ray, **settings):
+    settings |= dict(workers=workers, threads=threads, retries=retries, keep_going=keep_going, ray=ray)
+    for outcome in run_batch(todo, report, **settings):
         display.report(outcome)
     display.summary(jobs, report)
     if display.failed:
@@ -253,10 +264,14 @@ def doctor(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per check, a line each.")] = False,
 ) -> None:
-    """Say whether all that `animate` needs is here and works, and how fast it is. Exit code 1 when something is not."""
+    """Check whether all that `animate` needs is here and works, and how fast it is.
+
+    A line per check: ok, PROBLEM with what to do, or a note on what `animate` can do without. Exit code 1 when there is
+    a problem.
+    """
     from dataclasses import asdict
 
-    from .doctor import examine
+    from .doctor import examine, summary
 
     problems = 0
     for check in examine(weights, device, precision):
@@ -264,8 +279,10 @@ def doctor(
         if json:
             print_json(asdict(check))
         else:
-            mark = {True: "ok", False: "PROBLEM", None: "-"}[check.ok]
-            say(f"{mark:<8}{check.name:<16}{check.text}", sys.stdout)
+            mark = {True: "ok", False: "PROBLEM", None: "note"}[check.ok]
+            say(f"{mark:<8}{check.name:<15}{check.text}", sys.stdout)
+    if not json:
+        say(summary(problems), sys.stdout)
     if problems:
         raise typer.Exit(1)
 
@@ -282,7 +299,7 @@ def verify(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of sentences.")] = False,
 ) -> None:
-    """Say what a file tells about its making, whether it is intact, and who signed it.
+    """Say how a video or picture was made, as far as it tells, whether it is intact, and who signed it.
 
     Exit codes: 0 signed and intact, 1 anything else, 3 unreadable.
     """

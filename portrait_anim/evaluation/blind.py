@@ -5,18 +5,20 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import InputError, OutputError
+from ..errors import InputError
 from ..media.reading import probe
-from ..system.files import VIDEO_SUFFIXES, make_folder, write_whole
-from .pages import filled_in
+from ..system.files import VIDEO_SUFFIXES
+from .pages import filled_in, page_folder
+
+PAGE = "blind.html"
 
 
 def blind(a: Path, b: Path, out: Path, warn: Callable[[str], None] = lambda sentence: None) -> Path:
     """Write the page, blind.html, and copies of the videos beside it under names that tell nothing; return its path.
 
     a, b: folders of videos, of any tool; those with the same name show the same thing. The methods are called by the
-    folders' names. out: the folder for the page. warn: is called with a sentence on videos that are in one folder only.
-    Raises InputError or OutputError.
+    folders' names. out: the folder for the page, where it takes the place of an earlier one when it is whole. warn: is
+    called with a sentence on videos that are in one folder only. Raises InputError or OutputError.
     """
     found = [_videos(folder) for folder in (a, b)]
     names = sorted(set(found[0]) & set(found[1]))
@@ -27,15 +29,14 @@ def blind(a: Path, b: Path, out: Path, warn: Callable[[str], None] = lambda sent
             warn(
                 f"{folder}: {', '.join(alone[:5])}{'...' if len(alone) > 5 else ''}: not in the other folder, left out"
             )
-    make_folder(out / "videos")
-    pairs = [{"name": name, "files": [_copied(videos[name], out) for videos in found]} for name in names]
     methods = [a.resolve().name, b.resolve().name]
     methods = methods if methods[0] != methods[1] else [str(a), str(b)]
-    path = out / "blind.html"
-    write_whole(
-        path, filled_in("blind.html", {"id": secrets.token_hex(8), "methods": methods, "pairs": pairs}).encode()
-    )
-    return path
+    with page_folder(out) as folder:
+        (folder / "videos").mkdir()
+        pairs = [{"name": name, "files": [_copied(videos[name], folder) for videos in found]} for name in names]
+        data = {"id": secrets.token_hex(8), "methods": methods, "pairs": pairs}
+        (folder / PAGE).write_text(filled_in(PAGE, data), "utf-8")
+    return out / PAGE
 
 
 def _videos(folder: Path) -> dict[str, Path]:
@@ -45,12 +46,9 @@ def _videos(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in files if not path.name.startswith(".")}
 
 
-def _copied(video: Path, out: Path) -> str:
+def _copied(video: Path, folder: Path) -> str:
     """Copy a video to a file whose name does not tell which one it is, and return its address on the page."""
     probe(video)
-    target = out / "videos" / f"{secrets.token_hex(6)}{video.suffix.lower()}"
-    try:
-        shutil.copyfile(video, target)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror}); check the folder and its space.") from error
-    return f"videos/{target.name}"
+    address = f"videos/{secrets.token_hex(6)}{video.suffix.lower()}"
+    shutil.copyfile(video, folder / address)
+    return address

@@ -193,7 +193,7 @@ def evaluate_cross(
             make_folder(out)
             write_whole(out / "cross.json", json.dumps(result, indent=1).encode())
             write_whole(out / "cross.md", to_markdown(result).encode())
-            cv2.imwrite(str(out / "cross.png"), np.concatenate(sheet)[..., ::-1])
+            write_whole(out / "cross.png", cv2.imencode(".png", np.concatenate(sheet)[..., ::-1])[1].tobytes())
         if page is not None:
             table = Table("Motion from one person to another", "over all frames", COLUMNS, {MODEL: result["means"]})
             title, notes = "One person drives another", [_heading(result)]

@@ -1,7 +1,18 @@
-"""Fill the pages of this package, its HTML files, with data."""
+"""Fill the pages of this package, its HTML files, with data, and put them in place of earlier ones."""
 
 import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import resources
+from pathlib import Path
+
+from ..errors import OutputError
+from ..system.files import make_folder, missing_folders, partial_path, remove, sweep
+from ..system.signals import signals_deferred
+
+_SHOWN = re.compile(r'"((?:pictures|videos)/[\w-]+\.\w+)"')  # a picture or video in the data of a page
 
 
 def filled_in(template: str, data: dict) -> str:
@@ -9,3 +20,50 @@ def filled_in(template: str, data: dict) -> str:
     page, style = (resources.files(__package__).joinpath(name).read_text("utf-8") for name in (template, "pages.css"))
     text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no name can end the script
     return page.replace("{{style}}", style.rstrip()).replace("{{data}}", text)
+
+
+@contextmanager
+def page_folder(folder: Path) -> Iterator[Path]:
+    """Let a page, its pictures and its videos be written so that they appear in `folder` only when all are whole.
+
+    The `with` block gets an empty folder to write to, a hidden one in `folder`, which is made if it is missing. At the
+    end of the block the files move to the same places in `folder`. They replace those of the same names, and what only
+    a replaced page showed is removed; all other files stay. After an exception everything is as it was before. Raises
+    OutputError in place of any OSError.
+    """
+    missing = missing_folders(folder)
+    make_folder(folder)
+    sweep(folder)
+    hidden = partial_path(folder / "page")
+    try:
+        hidden.mkdir()
+        yield hidden
+        with signals_deferred():
+            _move(hidden, folder)
+        missing = []
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror}); check the folder and its space.") from error
+    finally:
+        remove(hidden)
+        for part in missing:
+            with suppress(OSError):  # somebody else has put something there
+                part.rmdir()
+
+
+def _move(hidden: Path, folder: Path) -> None:
+    """Move all files of a folder to another one, pages after all that they show."""
+    files = sorted((path for path in hidden.rglob("*") if path.is_file()), key=lambda path: path.suffix == ".html")
+    targets = [folder / file.relative_to(hidden) for file in files]
+    before = {path for target in targets for path in _shown_by(target)}
+    for file, target in zip(files, targets):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, target)
+    for path in before - {path for target in targets for path in _shown_by(target)}:
+        remove(path)
+
+
+def _shown_by(page: Path) -> set[Path]:
+    """Return the pictures and videos that a page shows; none if it is no page or not there."""
+    if page.suffix != ".html" or not page.is_file():
+        return set()
+    return {page.parent / name for name in _SHOWN.findall(page.read_text("utf-8", errors="replace"))}

@@ -114,7 +114,7 @@ def evaluate(
             make_folder(out)
             write_whole(out / "evaluation.json", json.dumps(result, indent=1).encode())
             write_whole(out / "evaluation.md", to_markdown(result).encode())
-            cv2.imwrite(str(out / "contact-sheet.png"), _sheet(sheet)[..., ::-1])
+            write_whole(out / "contact-sheet.png", cv2.imencode(".png", _sheet(sheet)[..., ::-1])[1].tobytes())
         if page is not None:
             tables = [table for count in result["shots"] for table in tables_of(result, count)]
             right = MODEL if other is None else OTHER

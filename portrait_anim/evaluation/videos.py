@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, InputErrors
 from ..landmarks.following import TRACK_SIZE
 from ..landmarks.tracking import find_faces
 from ..media.photo import load_photo
@@ -78,51 +78,80 @@ def evaluate_videos(
     and driver are looked for by these names in the folder `inputs` and those below it. The frames of video and driver
     are compared one by one, at the video's rate, MAX_FRAMES at most. Neither need have been made by this tool.
 
-    out: the folder for videos.json and videos.md. report: the folder for the page. Raises InputError.
+    A video that cannot be read, or that shows no face, is left out, and "left out" of the result says why. out: the
+    folder for videos.json and videos.md. report: the folder for the page. Raises InputError when a name does not fit,
+    or when no video could be measured.
     """
     todo = _matched(inputs, videos)
     if out is not None:
         check_folder(out)
     likeness = Likeness()
-    rows, compared = [], []
+    measured: list[_Measured] = []
+    left_out: list[dict[str, str]] = []
     with Report(report) if report is not None else nullcontext() as page:
         for done, (video, portrait, driver) in enumerate(todo, 1):
-            photo = load_photo(portrait)
-            faces = find_faces(photo)
-            if not faces:
-                raise InputError(f"{portrait}: shows no face; give the portrait that {video.name} was made of.")
-            with FrameReader(video, max_side=TRACK_SIZE) as reader:
-                made = _read(reader)
-                fps = reader.fps
-            with FrameReader(driver, fps=fps, max_side=TRACK_SIZE) as reader:
-                wanted = _read(reader)
-            count = min(len(made.frames), len(wanted.frames))
-            both = wanted.found[:count]
-            if made.found[:count][both].sum() < 3:
-                raise InputError(f"{video}: shows no face where its driver {driver} shows one; check that they fit.")
-            clips = motion.compare(wanted.landmarks[:count][both], made.landmarks[:count][both])
-            embedding = likeness.embed(photo, faces[0].landmarks)
-            row = {"video": video.name, "frames": count, **motion.summary([clips])}
-            row["csim"] = likeness.mean(embedding, made.frames[:count:6], made.landmarks[:count:6])
-            row["sharpness"] = _sharpness(made, photo, faces[0].landmarks)
-            row["edge_flicker"] = _edge_flicker(made) / max(_edge_flicker(wanted), 0.1)
-            rows.append(row)
-            compared.append(clips)
-            if page is not None:
-                _show(page, video.stem, photo, made, wanted, count, row, float(fps))
+            try:
+                measured.append(_measure(video, portrait, driver, likeness, page))
+            except InputError as error:
+                left_out.append({"video": video.name, "why": str(error)})
             progress(done, len(todo))
+        if not measured:
+            raise InputErrors(list(dict.fromkeys(one["why"] for one in left_out)))
+        rows = [one.row for one in measured]
         mean = lambda key: float(np.nanmean([row[key] for row in rows]))
-        means = {**motion.summary(compared), **{key: mean(key) for key in ("csim", "sharpness", "edge_flicker")}}
+        means = motion.summary([one.motion for one in measured])
+        means |= {key: mean(key) for key in ("csim", "sharpness", "edge_flicker")}
         known = lambda value: round(value, 4) if np.isfinite(value) else None
         tidy = lambda row: {k: known(v) if isinstance(v, float) else v for k, v in row.items()}
-        result = {"videos": len(rows), "means": tidy(means), "rows": [tidy(row) for row in rows]}
+        result = {"videos": len(rows), "left out": left_out, "means": tidy(means), "rows": [tidy(row) for row in rows]}
         if out is not None:
             make_folder(out)
             write_whole(out / "videos.json", json.dumps(result, indent=1).encode())
             write_whole(out / "videos.md", to_markdown(result).encode())
         if page is not None:
-            page.write(f"Videos in {videos}", [], [table_of(result)], COLUMNS, "portrait", "result 2", VIDEO, "csim")
+            title, tables = f"Videos in {videos}", [table_of(result)]
+            page.write(title, notes_of(result), tables, COLUMNS, "portrait", "result 2", VIDEO, "csim")
     return result
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured of a video. row: its line of the table. motion: as `motion.compare` returns it."""
+
+    row: dict
+    motion: dict
+
+
+def _measure(video: Path, portrait: Path, driver: Path, likeness: Likeness, page: Report | None) -> _Measured:
+    """Measure a video, and add it to the page. Raises InputError when one of the three files cannot be used."""
+    photo = load_photo(portrait)
+    faces = find_faces(photo)
+    if not faces:
+        raise _no_face(portrait, "portrait", video)
+    with FrameReader(video, max_side=TRACK_SIZE) as reader:
+        made = _read(reader)
+        fps = reader.fps
+    with FrameReader(driver, fps=fps, max_side=TRACK_SIZE) as reader:
+        wanted = _read(reader)
+    count = min(len(made.frames), len(wanted.frames))
+    both = wanted.found[:count]
+    if both.sum() < 3:
+        raise _no_face(driver, "driver", video)
+    if made.found[:count][both].sum() < 3:
+        raise InputError(f"{video}: shows no face where its driver {driver} shows one; check that they fit.")
+    clips = motion.compare(wanted.landmarks[:count][both], made.landmarks[:count][both])
+    embedding = likeness.embed(photo, faces[0].landmarks)
+    row = {"video": video.name, "frames": count, **motion.summary([clips])}
+    row["csim"] = likeness.mean(embedding, made.frames[:count:6], made.landmarks[:count:6])
+    row["sharpness"] = _sharpness(made, photo, faces[0].landmarks)
+    row["edge_flicker"] = _edge_flicker(made) / max(_edge_flicker(wanted), 0.1)
+    if page is not None:
+        _show(page, video.stem, photo, made, wanted, count, row, float(fps))
+    return _Measured(row, clips)
+
+
+def _no_face(path: Path, kind: str, video: Path) -> InputError:
+    return InputError(f"{path}: shows no face; give the {kind} that {video.name} was made of.")
 
 
 def table_of(report: dict) -> Table:
@@ -133,8 +162,13 @@ def table_of(report: dict) -> Table:
 
 
 def to_markdown(report: dict) -> str:
-    """Return the table of a report as Markdown."""
-    return table_of(report).markdown() + "\n"
+    """Return the table of a report as Markdown, and below it what was left out."""
+    return "\n\n".join([table_of(report).markdown(), *notes_of(report)]) + "\n"
+
+
+def notes_of(report: dict) -> list[str]:
+    """Return sentences on the videos that were left out."""
+    return [f"Left out: {one['video']}. {one['why']}" for one in report["left out"]]
 
 
 def _matched(inputs: Path, videos: Path) -> list[tuple[Path, Path, Path]]:
@@ -145,17 +179,26 @@ def _matched(inputs: Path, videos: Path) -> list[tuple[Path, Path, Path]]:
     files = sorted(path for path in inputs.rglob("*") if path.is_file())
     named = lambda suffixes: {path.stem: path for path in reversed(files) if path.suffix.lower() in suffixes}
     portraits, drivers = named(PICTURE_SUFFIXES), named((*VIDEO_SUFFIXES, ".gif"))
-    found = []
+    found, wrong = [], []
     for video in sorted(videos.iterdir(), key=lambda path: path.stem):
         if video.suffix.lower() not in VIDEO_SUFFIXES or video.name.startswith("."):
             continue
         names = video.stem.split(BETWEEN)
         if len(names) < 2:
-            raise InputError(f"{video}: its name does not say what it was made of; call it PORTRAIT--DRIVER.mp4.")
-        for kind, name, known in (("portrait", names[0], portraits), ("driver", names[1], drivers)):
-            if name not in known:
-                raise InputError(f"{video}: its {kind} {name} is not in {inputs}; put it there, or rename the video.")
-        found.append((video, portraits[names[0]], drivers[names[1]]))
+            wrong.append(
+                InputError(f"{video}: its name does not say what it was made of; call it PORTRAIT--DRIVER.mp4.")
+            )
+            continue
+        portrait, driver = portraits.get(names[0]), drivers.get(names[1])
+        for kind, name, path in (("portrait", names[0], portrait), ("driver", names[1], driver)):
+            if path is None:
+                wrong.append(
+                    InputError(f"{video}: its {kind} {name} is not in {inputs}; put it there, or rename the video.")
+                )
+        if portrait is not None and driver is not None:
+            found.append((video, portrait, driver))
+    if wrong:
+        raise InputErrors([str(error) for error in wrong])
     if not found:
         raise InputError(f"{videos}: holds no videos; give the folder of the results.")
     return found

@@ -15,7 +15,7 @@ from typing import IO, Any
 import imageio_ffmpeg
 
 from ..errors import InputError
-from ..system.files import PathLike
+from ..system.files import PathLike, check_input
 from ..system.signals import signals_deferred
 from .content import content_type
 
@@ -51,6 +51,7 @@ def describe(path: PathLike, output: list[str]) -> str:
     ffmpeg's exit code is ignored; what it prints tells whether the file is a video. Raises InputError if there is no
     such file, if it cannot be opened, or if ffmpeg crashes or does not end in time.
     """
+    check_input(path)
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
@@ -59,10 +60,6 @@ def describe(path: PathLike, output: list[str]) -> str:
             raise InputError(f"{path}: is not an ordinary file; give a video file.")
         with open(path, "rb") as file:
             empty = not file.read(1)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if re.match(r"[A-Za-z][\w+.-]+:/", os.fspath(path)):  # Path makes one slash of two
-            raise InputError(f"{path}: is an address, not a file; fetch the video and give a local file.") from error
-        raise InputError(f"{path}: no such file; check the name.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read ({reason}); check the name and its permissions.") from error

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from ..system.files import PathLike
+from ..system.files import PathLike, check_input
 from ..system.quiet import quiet_stderr
 
 SEARCH_SIZE = 4096  # px, the longer side of the photo in which faces are looked for
@@ -26,14 +26,11 @@ def load_photo(path: PathLike) -> np.ndarray:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     path = Path(path)
+    check_input(path)
     try:
         kind, size = (status := path.stat()).st_mode, status.st_size
     except (OSError, ValueError) as error:
-        if path.parts and path.parts[0] in ("http:", "https:"):  # a Path has lost one of its slashes
-            address = str(path).replace(":/", "://", 1)
-            raise InputError(f"{address}: is an address, not a file; fetch the photo and give a local file.") from error
-        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise InputError(f"{path}: {reason}; check the portrait's name.") from error
+        raise InputError(f"{path}: cannot be read ({error}); check the portrait's name.") from error
     if stat.S_ISDIR(kind):
         raise InputError(f"{path}: is a folder, not a photo; name the image file.")
     if not stat.S_ISREG(kind):

@@ -111,6 +111,16 @@ def _frame_rate(stream: str, text: str) -> Fraction:
     return nearest if abs(nearest / mean - 1) < Fraction(1, 100) else mean
 
 
+def check_times(start: float | None, end: float | None, fps: float | Fraction | None) -> None:
+    """Raise UsageError for impossible seconds of start and end, or an impossible frame rate; None is possible."""
+    if start is not None and not 0 <= start < math.inf:
+        raise UsageError(f"start is {start} s; it must be a number of seconds, 0 or more.")
+    if end is not None and not (start or 0) < end < math.inf:
+        raise UsageError(f"end ({end} s) must be a number of seconds after start ({start or 0:g} s).")
+    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+        raise UsageError(f"frame rate {fps} is impossible; give {MIN_FPS} or more, up to {MAX_FPS}.")
+
+
 class FrameReader:
     """Reads the frames of a video at a constant rate: iterate over it, inside a `with` block or without one.
 
@@ -134,13 +144,8 @@ class FrameReader:
         fps: float | Fraction | None = None,
         max_side: int | None = None,
     ):
+        check_times(start, end, fps)
         self.start = 0.0 if start is None else float(start)
-        if not 0 <= self.start < math.inf:
-            raise UsageError(f"start is {start} s; it must be a number of seconds, 0 or more.")
-        if end is not None and not self.start < end < math.inf:
-            raise UsageError(f"end ({end} s) must be a number of seconds after start ({self.start:g} s).")
-        if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
-            raise UsageError(f"frame rate {fps} is impossible; give {MIN_FPS} or more, up to {MAX_FPS}.")
         if max_side is not None and max_side < 2:
             raise UsageError(f"largest side {max_side} is impossible; give 2 pixels or more.")
         self.info = probe(path)

@@ -14,7 +14,7 @@ from ..landmarks.following import TRACK_SIZE, MotionTrack, NoFaceError, track_vi
 from ..landmarks.tracking import find_faces, has_face_alignment, no_face_advice
 from ..media.camera import open_camera, record, stop_on_interrupt
 from ..media.photo import SEARCH_SIZE, fit_size, load_photo
-from ..media.reading import MAX_FPS, MIN_FPS, FrameReader
+from ..media.reading import FrameReader
 from ..system.files import PathLike
 from .builtin import make_motion
 from .file import load_motion
@@ -58,13 +58,11 @@ def load_driver(
     Raises InputError if the driver cannot be read or shows no face, and UsageError for impossible values.
     """
     source = DriverSource.of(driver)
+    source.check_times(start, end, fps)
     name, kind = source.name, source.kind
     if kind == "video":
         return _video(name, face, tracker, start, end, fps, progress)
-    _check_times(start, end, fps)
     rate = None if fps is None else Fraction(fps).limit_denominator(100_000)
-    if kind in ("camera", "image") and start:
-        raise UsageError(f"{name}: --start has no meaning for {'a camera' if kind == 'camera' else 'an image'}.")
     if kind == "camera":
         return _camera(name, face, tracker, end, rate, progress)
     if kind == "image":
@@ -75,16 +73,6 @@ def load_driver(
     progress(0, 0)  # a motion is not tracked
     track = load_motion(name) if kind == "saved" else make_motion(name, rate or DEFAULT_FPS)
     return Driver(_cut(track, name, start, end, rate))
-
-
-def _check_times(start: float | None, end: float | None, fps: float | None) -> None:
-    """Raise UsageError for the same impossible values that FrameReader refuses for videos."""
-    if start is not None and not 0 <= start < float("inf"):
-        raise UsageError(f"start is {start} s; it must be a number of seconds, 0 or more.")
-    if end is not None and not (start or 0) < end < float("inf"):
-        raise UsageError(f"end ({end} s) must be a number of seconds after start ({start or 0:g} s).")
-    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
-        raise UsageError(f"frame rate {fps} is impossible; give {MIN_FPS} or more, up to {MAX_FPS}.")
 
 
 def _cut(track: MotionTrack, name: str, start: float | None, end: float | None, fps: Fraction | None) -> MotionTrack:

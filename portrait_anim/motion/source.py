@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..errors import InputError, UsageError
 from ..media.content import content_type
+from ..media.reading import check_times
 from ..system.files import PathLike
 from .builtin import NAMES
 
@@ -38,6 +39,18 @@ class DriverSource:
         if isinstance(driver, DriverSource):
             return driver
         return cls(os.fspath(driver), kind_of(driver))
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the name is that of a file."""
+        return self.kind not in ("built-in", "camera")
+
+    def check_times(self, start: float | None, end: float | None, fps: float | None) -> None:
+        """Raise UsageError if a driver of this kind cannot be read from start to end, in seconds, at the rate fps."""
+        check_times(start, end, fps)
+        if start and self.kind in ("camera", "image"):
+            what = "a camera" if self.kind == "camera" else "an image"
+            raise UsageError(f"{self.name}: --start has no meaning for {what}.")
 
 
 def kind_of(driver: PathLike) -> DriverKind:

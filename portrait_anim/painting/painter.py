@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import UsageError, unknown
+from ..errors import UsageError
 from ..geometry.mesh import draw_landmarks
 from ..geometry.view import CROP, View
+from ..networks.devices import check_device, check_precision
 from ..networks.generator import Generator
 from ..networks.inference import PersonGenerator, SourceFeatures
 from ..networks.weights import Weights, load
 from .conditioning import CELL, N_CHANNELS, STRIDE, Condition, carried
-
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -23,12 +22,11 @@ def choose_device(device: str = "auto") -> torch.device:
 
     Raises UsageError when it is unknown or not available.
     """
+    check_device(device)
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))
     here = ["auto", *(name for name in there if there[name])]
-    if device not in there:
-        raise unknown("--device", device, here)
     if not there[device]:
         raise UsageError(f"--device {device} is not available on this machine; choose {', '.join(here)}.")
     return torch.device(device)
@@ -39,8 +37,7 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
     "auto" means bf16 on processors that multiply in it, fp16 on GPUs, fp32 elsewhere. Raises UsageError.
     """
-    if precision not in PRECISIONS:
-        raise unknown("--precision", precision, PRECISIONS)
+    check_precision(precision)
     if precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     if device.type == "cpu":

@@ -35,6 +35,12 @@ _XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 </rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>""".encode()
 
 
+def check_signing(sign_cert: PathLike | None, sign_key: PathLike | None) -> None:
+    """Raise UsageError if only one of certificate and key is given."""
+    if (sign_cert is None) != (sign_key is None):
+        raise UsageError("--sign-cert and --sign-key belong together; give both or neither.")
+
+
 class Marking:
     """Marks the files of one output: call it with each file that is finished, before the file gets its name.
 
@@ -55,8 +61,7 @@ class Marking:
         sign_cert: PathLike | None = None,
         sign_key: PathLike | None = None,
     ):
-        if (sign_cert is None) != (sign_key is None):
-            raise UsageError("--sign-cert and --sign-key belong together; give both or neither.")
+        check_signing(sign_cert, sign_key)
         self.tags = {"comment": DESCRIPTION, "digital_source_type": SOURCE_TYPE}
         self.warnings: list[str] = []
         self._inputs = [*(("portrait", Path(image)) for image in images), ("driver", Path(driver))]

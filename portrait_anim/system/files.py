@@ -1,4 +1,4 @@
-"""Check where outputs may be written before any work is done, and write files that appear only when they are whole."""
+"""Check the names of inputs and outputs before any work is done, and write files that appear only when whole."""
 
 import contextlib
 import functools
@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..errors import OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError
 
 PathLike = str | os.PathLike[str]
 
@@ -31,14 +31,43 @@ def check_output(path: PathLike, force: bool = False, picture: bool = False) -> 
     """Check that an output could be written to `path`, and return the absolute path to write to.
 
     The suffix tells the kind of output. A sequence of PNG pictures is meant by a pattern such as `out_%05d.png`, and by
-    any name that ends in "/", has no suffix or is a folder; the pattern of their names is returned, for instance
+    any name that ends in "/" or is a folder; the pattern of their names is returned, for instance
     `/home/me/frames/%05d.png`. With `picture` a plain `name.png` means one picture.
 
-    Raises UsageError if there is no name or its suffix is unknown. Raises OutputError if the output exists already
-    (unless `force`), if a file would take the name of a folder, or if the folder is missing or not writable.
+    Raises UsageError as `check_output_name` does. Raises OutputError if the output exists already (unless `force`), if
+    a file would take the name of a folder, or if the folder is missing or not writable.
+    """
+    pattern = check_output_name(path, picture)
+    with _odd_names(path):
+        return check_file(path, force) if pattern is None else _check_pattern(path, pattern, force)
+
+
+def check_output_name(path: PathLike, picture: bool = False) -> Path | None:
+    """Check that an output's name says what is to be made, whether or not it could be written there.
+
+    Return the pattern of the pictures' names if a sequence of PNG pictures is meant, else None. Raises UsageError if
+    there is no name, or its suffix is missing or unknown.
     """
     with _odd_names(path):
-        return _check(path, os.fspath(path), force, picture)
+        text, target = os.fspath(path), Path(path)
+        only_suffix = re.fullmatch(r"\.\w+", target.name) and not mode_of(target)
+        if text.strip() in ("", "-") or (not _names_folder(text) and (text.endswith(".") or only_suffix)):
+            raise _no_name(text)
+        pattern = pictures_pattern(text)
+    if pattern is not None and not (picture and is_picture(pattern)):
+        if pattern.name.count("%") != 1 or not NUMBER.search(pattern.name):
+            raise UsageError(
+                f"{path}: one PNG cannot hold a video (only what a picture as driver gives); use a folder name such as "
+                "frames/, or out_%05d.png."
+            )
+        return pattern
+    if not target.suffix:
+        raise UsageError(
+            f"{path}: does not say what to make; use {path}.mp4 for a video, or {path}/ for a folder of PNG pictures."
+        )
+    if target.suffix.lower() not in (*VIDEO_SUFFIXES, ".gif", ".png"):
+        raise UsageError(f"{path}: unknown kind of output {target.suffix.lower()}; use {FORMATS}.")
+    return None
 
 
 @contextlib.contextmanager
@@ -61,7 +90,8 @@ def check_preview(path: PathLike, force: bool = False) -> Path:
 
 def preview_of(output: PathLike) -> Path:
     """Return the path of an output's contact sheet: OUTPUT.preview.png beside the output, or beside its folder."""
-    output = pictures_pattern(str(output)) or Path(output)
+    with _odd_names(output):
+        output = pictures_pattern(str(output)) or Path(output)
     output = output.parent if output.name == "%05d.png" else output
     if not output.name:
         raise _no_name(output)
@@ -103,21 +133,6 @@ def check_apart(output: Path, sources: Iterable[PathLike]) -> None:
             raise OutputError(f"{output}: would replace the input {source}; give the output another name.")
 
 
-def _check(path, text: str, force: bool, picture: bool) -> Path:
-    target = Path(text)
-    suffix = target.suffix.lower()
-    named_folder = _names_folder(text)
-    only_suffix = re.fullmatch(r"\.\w+", target.name) and not mode_of(target)
-    if text.strip() in ("", "-") or (not named_folder and (text.endswith(".") or only_suffix)):
-        raise _no_name(text)
-    pattern = pictures_pattern(text)
-    if pattern is not None and not (picture and is_picture(pattern)):
-        return _check_pattern(path, pattern, force)
-    if suffix not in (*VIDEO_SUFFIXES, ".gif", ".png"):
-        raise UsageError(f"{path}: unknown kind of output {suffix}; use {FORMATS}.")
-    return check_file(path, force)
-
-
 def _no_name(given) -> UsageError:
     return UsageError(f"'{given}' is no name for an output; use {FORMATS}.")
 
@@ -149,7 +164,7 @@ def pictures_pattern(text: str) -> Path | None:
     target = Path(text)
     suffix = target.suffix.lower()
     known = (*VIDEO_SUFFIXES, ".gif", ".png")
-    if _names_folder(text) or not suffix or (suffix not in known and stat.S_ISDIR(mode_of(target))):
+    if _names_folder(text) or (suffix not in known and stat.S_ISDIR(mode_of(target))):
         return target / "%05d.png"
     return target if suffix == ".png" else None
 
@@ -160,11 +175,6 @@ def _names_folder(text: str) -> bool:
 
 def _check_pattern(path, target: Path, force: bool) -> Path:
     """Do what `check_output` does for PNG pictures. Their folder may be missing, but not the folder around it."""
-    if target.name.count("%") != 1 or not NUMBER.search(target.name):
-        raise UsageError(
-            f"{path}: one PNG cannot hold a video (only what a picture as driver gives); use a folder name such as "
-            "frames/, or out_%05d.png."
-        )
     folder = target.parent.resolve()
     if not force and pictures(folder / target.name):
         raise OutputError(f"{path}: pictures of that name exist already; use --force to replace them.")
@@ -194,6 +204,23 @@ def _check_folder(path, folder: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(f"{path}: cannot write to {folder} ({error.strerror}); use another folder.") from error
+
+
+def is_missing(path: PathLike) -> bool:
+    """Tell whether there is surely no file of this name; what else is wrong with it is said when it is read."""
+    try:
+        return not mode_of(Path(path))
+    except (OSError, ValueError):
+        return False
+
+
+def check_input(path: PathLike) -> None:
+    """Raise InputError if there is no file of this name, or if it is an address on the internet."""
+    if not is_missing(path):
+        return
+    if address := re.match(r"([A-Za-z][\w+.-]+):/+(.+)", os.fspath(path)):  # a Path has lost one of its slashes
+        raise InputError(f"{address[1]}://{address[2]}: is an address, not a file; fetch it and give a local file.")
+    raise InputError(f"{path}: no such file; check the name.")
 
 
 def pictures(pattern: Path) -> list[Path]:

@@ -44,6 +44,11 @@ def test_csv_and_json_lines_mean_the_same(tmp_path):
         ("a.csv", "images,driver\na.jpg,b.mp4,c,d\n", ["line 2", "more cells than there are columns"]),
         ("a.csv", "images,driver,output\na.jpg,b.mp4,{}.mp4\n", ["line 2", "unknown field"]),
         ("a.csv", "images,driver,max_size\na.jpg,b.mp4,3\n", ["line 2", "--max-size 3"]),
+        ("a.csv", "images,driver,start,end\na.jpg,b.mp4,3,2\n", ["line 2", "end (2.0 s)"]),
+        ("a.csv", "images,driver,sign_cert\na.jpg,b.mp4,c.pem\n", ["line 2", "--sign-cert and --sign-key"]),
+        ("a.csv", "images,driver\na.jpg,noddd\n", ["line 2", "no built-in motion", "did you mean nod?"]),
+        ("a.csv", "images,driver,output\na.jpg,b.mp4,x.avi\n", ["line 2", "unknown kind of output .avi"]),
+        ("a.csv", "images,driver,output\na.jpg,b.mp4,x\n", ["line 2", "x.mp4 for a video"]),
         ("a.csv", "images,driver\n", ["no jobs"]),
         ("a.csv", "", ["no jobs"]),
         ("a.jsonl", '{"images": "a.jpg", "driver": "b.mp4"}\n{"images": "a.jpg"\n', ["line 2", "no JSON", "column 19"]),
@@ -93,10 +98,44 @@ def test_all_lines_that_cannot_be_used_are_told_before_anything_is_done(tmp_path
     assert_refused(done, 2, "-o {name}.mp4", "unknown field")
 
 
+def test_all_missing_files_are_told_before_the_first_job_starts(tmp_path, clip):
+    rows = [
+        dict(images=ASTRONAUT, driver=clip, output="good.mp4"),
+        dict(images=f"{ASTRONAUT};bad.jpg", driver="nod", output="a.mp4"),
+        dict(images="bad.jpg", driver="gone/clip.mp4", output="b.mp4"),
+        dict(person="anna.safetensors", driver="nod", output="c.mp4"),
+    ]
+    write_csv(tmp_path / "jobs.csv", *rows)
+    done = run_tool("batch", "jobs.csv", cwd=tmp_path)
+    said = "3 files are missing: bad.jpg (lines 3, 4), gone/clip.mp4 (line 4), anna.safetensors (line 5); put them"
+    assert_refused(done, 3, said, "--keep-going")
+    assert os.listdir(tmp_path) == ["jobs.csv"] and not done.stdout
+
+    many = [dict(images=f"{n}.jpg", driver="nod", output=f"{n}.mp4") for n in range(20)]
+    write_csv(tmp_path / "jobs.csv", *many)
+    done = run_tool("batch", "jobs.csv", cwd=tmp_path)
+    assert_refused(done, 3, "20 files are missing: 0.jpg (line 2), 1.jpg", "8.jpg (line 10), 11 more; put")
+
+
+def test_a_finished_job_needs_its_files_no_longer(tmp_path, clip):
+    (tmp_path / "me.jpg").write_bytes(ASTRONAUT.read_bytes())
+    write_csv(tmp_path / "jobs.csv", dict(images="me.jpg", driver=clip, output="x.mp4", max_size=128))
+    done = run_tool("batch", "jobs.csv", "--workers", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "me.jpg").unlink()
+    for _ in range(2):  # with the report, and without it
+        done = run_tool("batch", "jobs.csv", "--workers", "1", cwd=tmp_path)
+        assert done.returncode == 0 and "1 were there already" in done.stdout, done.stderr
+        (tmp_path / "jobs.csv.report.jsonl").unlink()
+    assert_refused(run_tool("batch", "jobs.csv", "--force", cwd=tmp_path), 3, "1 file is missing: me.jpg (line 2)")
+    (tmp_path / "x.mp4").write_bytes(b"broken")
+    assert_refused(run_tool("batch", "jobs.csv", cwd=tmp_path), 3, "1 file is missing: me.jpg (line 2)")
+
+
 def test_a_batch_reports_failures_and_goes_on_where_it_stopped(tmp_path, clip):
     rows = [dict(images=image, driver=clip, max_size=128) for image in (ASTRONAUT, "bad.jpg", MONA_LISA)]
     write_csv(tmp_path / "jobs.csv", *rows)
-    done = run_tool("batch", "jobs.csv", "-o", "out/", "--workers", "2", cwd=tmp_path)
+    done = run_tool("batch", "jobs.csv", "-o", "out/", "--workers", "2", "--keep-going", cwd=tmp_path)
     assert done.returncode == 5, done.stderr
     assert "2 made, 0 were there already, 1 failed" in done.stdout
     assert "out/bad--short.mp4: bad.jpg: no such file" in done.stderr
@@ -133,6 +172,9 @@ def test_impossible_numbers_of_workers(tmp_path, clip):
     assert_refused(run_tool("batch", "jobs.csv", "--workers", "0", cwd=tmp_path), 2, "--workers")
     done = run_tool("batch", "jobs.csv", "--weights", "none.safetensors", cwd=tmp_path)
     assert_refused(done, 3, "none.safetensors")
+    done = run_tool("batch", "jobs.csv", "--device", "cuba", cwd=tmp_path)
+    assert_refused(done, 2, "--device cuba", "did you mean cuda?")
+    assert os.listdir(tmp_path) == ["jobs.csv"]
 
 
 def test_jobs_may_name_a_person_instead_of_photos(tmp_path):

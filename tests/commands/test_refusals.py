@@ -80,6 +80,49 @@ def test_impossible_options(tmp_path, options, code, word):
     assert_refused(done, code, word, folder=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "options, code, word",
+    [
+        (["--start", "3", "--end", "2"], 2, "end (2.0 s)"),
+        (["--end", "-1"], 2, "end (-1.0 s)"),
+        (["--fps", "0"], 2, "frame rate 0"),
+        (["--device", "tpu"], 2, "--device tpu"),
+        (["--precision", "fp8"], 2, "--precision fp8"),
+        (["--sign-cert", "c.pem"], 2, "--sign-key"),
+        (["--sign-cert", "c.pem", "--sign-key", ASTRONAUT], 3, "c.pem: no such file"),
+        (["second.jpg"], 3, "second.jpg: no such file"),
+        (["--source-video", "more.mp4"], 3, "more.mp4: no such file"),
+        (["-o", "x"], 2, "x: does not say what to make; use x.mp4 for a video, or x/ for a folder of PNG pictures."),
+        (["-o", "x", "--preview"], 2, "x: does not say what to make"),
+        (["-o", "nowhere/frames/"], 4, "nowhere"),
+        (["--save-person", "nowhere/me.safetensors"], 4, "nowhere"),
+        (["--save-motion", "m.txt"], 2, ".npz"),
+    ],
+)
+def test_what_the_command_line_tells_is_said_before_anything_is_read(tmp_path, options, code, word):
+    """The portrait is damaged and the driver shows no face, which would be said if either were read."""
+    portrait, driver = tmp_path / "in" / "me.jpg", tmp_path / "in" / "grey.mp4"
+    portrait.parent.mkdir()
+    portrait.write_text("I am not a picture.")
+    write_video(driver, np.full((3, 64, 64, 3), 77, np.uint8))
+    done = run_animate(portrait, "-d", driver, *options, cwd=tmp_path)
+    assert_refused(done, code, word, folder=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_all_missing_files_are_told_at_once(tmp_path):
+    done = run_animate("a.jpg", ASTRONAUT, "b.jpg", "-d", "c.mp4", cwd=tmp_path)
+    assert done.returncode == 3 and not list(tmp_path.iterdir())
+    assert done.stderr.splitlines() == [
+        f"error: {name}: no such file; check the name." for name in ("a.jpg", "b.jpg", "c.mp4")
+    ]
+
+
+def test_a_picture_has_no_start(tmp_path):
+    done = run_animate(tmp_path / "a.jpg", "-d", MONA_LISA, "--start", 1, cwd=tmp_path)
+    assert_refused(done, 2, "--start has no meaning for an image", folder=tmp_path)
+
+
 def test_an_existing_output_is_kept_unless_forced(tmp_path, short_clip):
     output = tmp_path / "x.mp4"
     output.write_text("precious")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support import PATIENCE, clip_frames, run_tool, write_video
 
+from portrait_anim.errors import InputError
 from portrait_anim.evaluation.blind import blind
 from portrait_anim.evaluation.report import Report
 from portrait_anim.evaluation.tables import Column, Table
@@ -55,7 +56,12 @@ def opened(browser):
 def report(tmp_path_factory):
     """A page of three pairs with two methods and a clip, as an evaluation writes it."""
     folder = tmp_path_factory.mktemp("report")
-    page = Report(folder, rivals=("model", "other weights"))
+    with Report(folder, rivals=("model", "other weights")) as page:
+        write_report(page)
+    return folder / "report.html"
+
+
+def write_report(page: Report) -> None:
     frames = [cv2.resize(frame, (512, 512)) for frame in clip_frames()[20:26]]
     columns = [Column("l1", "L1", 2), Column("ssim", "SSIM", 3, "high"), Column("sharp", "face", 2, "one")]
     values = [(3.0, 0.9, 0.5), (9.0, 0.5, 1.0), (5.0, float("nan"), 2.5)]
@@ -68,7 +74,7 @@ def report(tmp_path_factory):
     table = Table(
         "T = 1. Whole picture", "a note", tuple(columns), rows, {"model": dict(l1=1.2, ssim=None, sharp=None)}
     )
-    return page.write("Held-out people", [HOSTILE], [table], columns, "true frame", "model", "model", "l1")
+    page.write("Held-out people", [HOSTILE], [table], columns, "true frame", "model", "model", "l1")
 
 
 def test_a_page_that_is_interrupted_leaves_only_what_was_there_before(tmp_path):
@@ -83,6 +89,39 @@ def test_a_page_that_is_interrupted_leaves_only_what_was_there_before(tmp_path):
     with pytest.raises(KeyboardInterrupt), Report(tmp_path / "new"):
         raise KeyboardInterrupt
     assert not (tmp_path / "new").exists()
+
+
+def files_in(folder) -> dict:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_page_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path):
+    frames, folder = clip_frames()[:4, :64, :64], tmp_path / "page"
+    table = Table("Table", "a note", (Column("l1", "L1", 2),), {"model": {"l1": 1.0}})
+
+    def write(names: str, values: float) -> None:
+        with Report(folder, rivals=("model", "other")) as page:
+            for name in names:
+                page.add_item("all", name, {"photo": frames[0], "model": frames[1]}, {"model": {"l1": values}})
+            page.add_clip("all", "one", {"model": frames, "other": frames[::-1]})
+            if values < 0:
+                raise KeyboardInterrupt
+            page.write("Title", [], [table], table.columns, "photo", "model", "model", "l1")
+
+    write("ab", 1.0)
+    (folder / "pictures" / "own.jpg").write_bytes(b"mine")
+    (folder / "videos" / "own.mp4").write_bytes(b"mine")
+    before = files_in(folder)
+    with pytest.raises(KeyboardInterrupt):
+        write("bc", -1.0)
+    assert files_in(folder) == before
+    write("bc", 2.0)
+    after = files_in(folder)
+    pictures = {name.removeprefix("pictures/") for name in after if name.startswith("pictures/")}
+    assert pictures == {f"all-{n}-{k}.jpg" for n in "bc" for k in ("0-photo", "1-model")} | {"own.jpg"}
+    assert after["pictures/own.jpg"] == after["videos/own.mp4"] == b"mine" and b'"l1": 2.0' in after["report.html"]
+    assert len([name for name in after if name.startswith("blind/videos/")]) == 2  # and not those of before
+    assert after["blind/blind.html"] != before["blind/blind.html"] and not [n for n in after if ".partial-" in n]
 
 
 def test_the_page_is_one_file_beside_its_pictures(report):
@@ -182,6 +221,22 @@ def test_the_names_of_the_blind_videos_tell_nothing(two_methods, tmp_path):
     assert "https://" not in page.read_text() and "http://" not in page.read_text()
 
 
+def test_a_new_blind_page_takes_the_place_of_the_old_one_when_it_is_whole(two_methods, tmp_path):
+    shutil.copytree(two_methods, tmp_path, dirs_exist_ok=True)
+    folder, given = tmp_path / "page", (tmp_path / "ours", tmp_path / "theirs", tmp_path / "page")
+    blind(*given)
+    before = files_in(folder)
+    whole = (tmp_path / "theirs" / "clip4.mp4").read_bytes()
+    (tmp_path / "theirs" / "clip4.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError, match="clip4.mp4: not a video"):
+        blind(*given)
+    assert files_in(folder) == before
+    (tmp_path / "theirs" / "clip4.mp4").write_bytes(whole)
+    blind(*given)
+    after = files_in(folder)
+    assert len(after) == 11 and set(after) & set(before) == {"blind.html"}
+
+
 @pytest.mark.parametrize(
     "a, b, sentence",
     [
@@ -197,7 +252,7 @@ def test_folders_that_cannot_be_judged(two_methods, tmp_path, a, b, sentence):
     (tmp_path / "broken" / "clip0.mp4").write_bytes(b"no video")
     done = run_tool("blind", a, b, "--out", "page", cwd=tmp_path)
     assert done.returncode == 3 and sentence in done.stderr, done.stderr
-    assert not (tmp_path / "page" / "blind.html").exists()
+    assert not (tmp_path / "page").exists()
 
 
 @pytest.mark.parametrize("option", ["--report", "--out"])

@@ -88,6 +88,51 @@ def test_videos_without_a_face(folder, tmp_path):
     assert done.returncode == 3 and "me.png: shows no face" in done.stderr, done.stderr
 
 
+def test_a_video_that_cannot_be_measured_is_left_out(folder, tmp_path):
+    shutil.copytree(folder / "inputs", tmp_path / "inputs")
+    grey = np.full((12, 96, 96, 3), 90, np.uint8)
+    save_image(tmp_path / "inputs" / "wall.png", grey[0])
+    write_video(tmp_path / "inputs" / "empty.mp4", grey)
+    (tmp_path / "made").mkdir()
+    for name in ("me--clip", "me--clip--cut", "wall--clip", "me--empty"):
+        shutil.copy(folder / "results" / "me--clip.mp4", tmp_path / "made" / f"{name}.mp4")
+    (tmp_path / "made" / "me--clip--cut.mp4").write_bytes(b"no video")
+    write_video(tmp_path / "made" / "me--clip--grey.mp4", grey)
+    done = run_tool("evaluate", "inputs", "--videos", "made", "--out", "out", "--report", "page", cwd=tmp_path)
+    assert done.returncode == 5, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    words = (
+        "made/me--clip--cut.mp4: not a video",
+        "made/me--clip--grey.mp4: shows no face where its driver",
+        "inputs/empty.mp4: shows no face; give the driver that me--empty.mp4 was made of.",
+        "inputs/wall.png: shows no face; give the portrait that wall--clip.mp4 was made of.",
+        "4 of 5 videos could not be measured; the lines above say why.",
+    )
+    assert len(said) == 5 and all(word in line for word, line in zip(words, said)), said
+    report = json.loads((tmp_path / "out" / "videos.json").read_text())
+    assert [row["video"] for row in report["rows"]] == ["me--clip.mp4"] and report["videos"] == 1
+    assert [one["video"] for one in report["left out"]] == [
+        f"{name}.mp4" for name in ("me--clip--cut", "me--clip--grey", "me--empty", "wall--clip")
+    ]
+    assert "Left out: me--empty.mp4. " in (tmp_path / "out" / "videos.md").read_text()
+    assert "Left out: me--empty.mp4. " in (tmp_path / "page" / "report.html").read_text()
+    assert "| all 1 |" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_all_names_that_do_not_fit_are_told_at_once(folder, tmp_path):
+    shutil.copytree(folder / "inputs", tmp_path / "inputs")
+    (tmp_path / "made").mkdir()
+    for name in ("anna--dance", "result", "me--clip"):
+        shutil.copy(folder / "results" / "me--clip.mp4", tmp_path / "made" / f"{name}.mp4")
+    done = run_tool("evaluate", "inputs", "--videos", "made", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 3 and not (tmp_path / "out").exists()
+    assert [line.split(": ")[2][:30] for line in done.stderr.splitlines()] == [
+        "its portrait anna is not in in",
+        "its driver dance is not in inp",
+        "its name does not say what it ",
+    ]
+
+
 def test_options_that_do_not_go_together(tmp_path):
     done = run_tool("evaluate", "inputs", "--videos", "made", "--cross", cwd=tmp_path)
     assert done.returncode == 2 and "--cross and --videos" in done.stderr

@@ -13,7 +13,7 @@ from portrait_anim.errors import OutputError, UsageError
 from portrait_anim.media import reading as video
 from portrait_anim.media.reading import FrameReader
 from portrait_anim.media.writing import yuv420
-from portrait_anim.system.files import check_output
+from portrait_anim.system.files import check_output, check_preview
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.MOV", "a.webm"])
@@ -54,7 +54,7 @@ def test_gif(tmp_path):
 
 def test_png_pictures(tmp_path):
     frames = noise(5, 63, 47)
-    for name, first in (("50% é/", "00001.png"), ("new", "00001.png"), ("p_%03d.png", "p_001.png")):
+    for name, first in (("50% é/", "00001.png"), ("new/", "00001.png"), ("p_%03d.png", "p_001.png")):
         path = f"{tmp_path}/{name}"
         writer = save(path, frames)
         saved = sorted(writer.path.parent.glob("*.png"))
@@ -146,6 +146,20 @@ def test_outputs_the_system_refuses(tmp_path):
 def test_unknown_kinds(tmp_path, name):
     with pytest.raises(UsageError, match="frames/"):
         check_output(tmp_path / name)
+
+
+def test_a_name_without_a_suffix_means_nothing_unless_it_is_a_folder(tmp_path):
+    with pytest.raises(UsageError, match=r"frames: does not say .* use .*frames.mp4 for a video, or .*frames/ for a"):
+        check_output(tmp_path / "frames")
+    with pytest.raises(UsageError, match="does not say"):
+        check_preview(tmp_path / "frames")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file: does not say"):
+        check_output(tmp_path / "file", force=True)
+    (tmp_path / "frames").mkdir()
+    for name in ("frames", "frames/", "other/"):
+        assert check_output(f"{tmp_path}/{name}") == tmp_path / name.rstrip("/") / "%05d.png"
+    assert sorted(os.listdir(tmp_path)) == ["file", "frames"]
 
 
 def test_check_output(tmp_path):
