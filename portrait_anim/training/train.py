@@ -129,7 +129,8 @@ def _train(
     kept = checkpoints.settle(trainer)
     with _asked_to_stop() as stop:
         for episodes in _loader(trainer, workers):
-            clock.add(trainer.train_step(episodes))
+            terms = trainer.train_step(episodes)
+            clock.add(terms if log else None)
             ended = trainer.step == config.steps or clock.plan_is_over()
             settled = ended or trainer.step % config.settle_every == 0
             if settled:
@@ -219,8 +220,10 @@ class _Clock:
         self._last = dict.fromkeys(self._every, self._begin)
         self._recent: list[dict[str, Tensor]] = []
 
-    def add(self, terms: dict[str, Tensor]) -> None:
-        self._recent.append(terms)
+    def add(self, terms: dict[str, Tensor] | None) -> None:
+        """Count a step. terms: what it gave, None in a process that reports nothing: there it would pile up."""
+        if terms is not None:
+            self._recent.append(terms)
         self._trainer.seconds = self._first + time.monotonic() - self._begin
 
     def plan_is_over(self) -> bool:
