@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import OutputError, UsageError
 
@@ -204,6 +205,23 @@ def pictures(pattern: Path) -> list[Path]:
     digits = f"[0-9]{{{int(width)}}}" if width else "[0-9]+"
     name = re.compile(re.escape(before) + digits + re.escape(after))
     return [file for file in pattern.parent.iterdir() if name.fullmatch(file.name)]
+
+
+def temporary_file(buffering: int = -1) -> Any:
+    """Open a file for reading and writing bytes that has no name and is gone when it is closed, or the process ends.
+
+    buffering: as of `open`. Raises OutputError if no folder for temporary files can be written to.
+    """
+    try:
+        return tempfile.TemporaryFile(buffering=buffering)
+    except OSError as error:
+        raise temporary_file_error(error) from error
+
+
+def temporary_file_error(error: OSError) -> OutputError:
+    """Return the error for a temporary file that cannot be made, read or written."""
+    folder = tempfile.tempdir or "the folder for temporary files"
+    return OutputError(f"{folder}: cannot be used ({error.strerror}); free space there, or name a folder by TMPDIR.")
 
 
 # ---- temporary files beside their targets ----
