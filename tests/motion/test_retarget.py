@@ -124,7 +124,7 @@ def test_memory_does_not_hold_the_landmarks_of_a_long_driver(driver, tmp_path, m
     monkeypatch.setattr(retarget, "_MEDIAN_FRAMES", 300)
     monkeypatch.setattr(sequences, "BLOCK", 64)
     peaks = {}
-    for times in (1, 3, 6):  # the first brings what is made once
+    for times in (1, 5, 8):  # the first brings what is made once
         landmarks = ArrayFile.of([driver.landmarks] * times)
         found = np.ones(len(landmarks), bool)
         track = replace(driver, landmarks=landmarks, found=found)
@@ -136,7 +136,7 @@ def test_memory_does_not_hold_the_landmarks_of_a_long_driver(driver, tmp_path, m
         peaks[times] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert len(made) == round((len(track) - 1) * 24 / 25)
-    assert (peaks[6] - peaks[3]) / (3 * len(driver)) < 570, peaks
+    assert (peaks[8] - peaks[5]) / (3 * len(driver)) < 570, peaks
 
 
 @pytest.mark.parametrize(
