@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import typer
 from rich.console import Console
 
 from ..errors import OutputError, PortraitAnimError, UsageError
-from ..system.files import VIDEO_SUFFIXES
+from ..system.files import VIDEO_SUFFIXES, temporary_folder
 from ..system.quiet import quiet_python
 from ..system.signals import ENDING, raise_on
 
@@ -227,7 +226,7 @@ def to_stdout(output: str | None, taken: str | None) -> Iterator[tuple[str | Non
     suffix = output[1:] or ".mp4"
     if suffix.lower() not in (*VIDEO_SUFFIXES, ".gif"):
         raise UsageError(f"-o {output}: stdout takes one file; use -, -.mov, -.webm or -.gif.")
-    with tempfile.TemporaryDirectory(prefix="portrait-anim-") as folder:
+    with temporary_folder() as folder:
         name = Path(folder, f"stdout{suffix}")
         yield str(name), None
         try:

@@ -8,7 +8,7 @@ from .lazy import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "files": ("atomic_write", "check_file", "check_output", "temporary_file", "write_whole"),
+        "files": ("atomic_write", "check_file", "check_output", "temporary_file", "temporary_folder", "write_whole"),
         "helper_process": ("can_run_helper", "run_in_helper"),
         "lazy": ("lazy_exports",),
         "network": ("foreign_request", "is_loopback", "listen", "shown_name"),

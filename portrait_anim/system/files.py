@@ -218,6 +218,17 @@ def temporary_file(buffering: int = -1) -> Any:
         raise temporary_file_error(error) from error
 
 
+def temporary_folder() -> tempfile.TemporaryDirectory:
+    """Make a folder for temporary files, which goes with its content at the end of a `with` block, or of the process.
+
+    Raises OutputError if that is not possible.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="portrait-anim-")
+    except OSError as error:
+        raise temporary_file_error(error) from error
+
+
 def temporary_file_error(error: OSError) -> OutputError:
     """Return the error for a temporary file that cannot be made, read or written."""
     folder = tempfile.tempdir or "the folder for temporary files"
