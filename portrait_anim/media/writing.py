@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -272,7 +273,7 @@ class VideoWriter:
         ]
         try:
             pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-            with temporary_file() as log, start_ffmpeg(arguments, log, **pipes) as process:
+            with tempfile.TemporaryFile() as log, start_ffmpeg(arguments, log, **pipes) as process:
                 try:
                     status = process.wait(timeout=60 + 2 * float(seconds))
                 except subprocess.TimeoutExpired:

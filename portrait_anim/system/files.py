@@ -207,15 +207,25 @@ def pictures(pattern: Path) -> list[Path]:
     return [file for file in pattern.parent.iterdir() if name.fullmatch(file.name)]
 
 
+@contextlib.contextmanager
+def temporary_faults() -> Iterator[None]:
+    """Raise OutputError in place of any OSError of the `with` block, in which temporary files are made or used."""
+    try:
+        yield
+    except OSError as error:
+        folder = tempfile.tempdir or "the folder for temporary files"
+        raise OutputError(
+            f"{folder}: cannot be used ({error.strerror}); free space there, or name a folder by TMPDIR."
+        ) from error
+
+
 def temporary_file(buffering: int = -1) -> Any:
     """Open a file for reading and writing bytes that has no name and is gone when it is closed, or the process ends.
 
     buffering: as of `open`. Raises OutputError if no folder for temporary files can be written to.
     """
-    try:
+    with temporary_faults():
         return tempfile.TemporaryFile(buffering=buffering)
-    except OSError as error:
-        raise temporary_file_error(error) from error
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory:
@@ -223,16 +233,8 @@ def temporary_folder() -> tempfile.TemporaryDirectory:
 
     Raises OutputError if that is not possible.
     """
-    try:
+    with temporary_faults():
         return tempfile.TemporaryDirectory(prefix="portrait-anim-")
-    except OSError as error:
-        raise temporary_file_error(error) from error
-
-
-def temporary_file_error(error: OSError) -> OutputError:
-    """Return the error for a temporary file that cannot be made, read or written."""
-    folder = tempfile.tempdir or "the folder for temporary files"
-    return OutputError(f"{folder}: cannot be used ({error.strerror}); free space there, or name a folder by TMPDIR.")
 
 
 # ---- temporary files beside their targets ----

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .files import temporary_file, temporary_file_error
+from .files import temporary_faults, temporary_file
 
 BLOCK = 256  # frames that are looked at together: 1.5 MB of landmarks
 
@@ -34,14 +34,15 @@ class ArrayFile:
         self._lock = threading.Lock()
         self._file = temporary_file(buffering=0)  # so that faults come with the call that causes them
         weakref.finalize(self, self._file.close)
-        self._file.truncate(length * self._size)
+        with temporary_faults():
+            self._file.truncate(length * self._size)
 
     @classmethod
     def of(cls, parts: Iterable[np.ndarray]) -> "ArrayFile":
         """Make a sequence of its parts, (n, ...) each, of which there is at least one."""
         made = None
         for part in parts:
-            made = made or cls(part.shape[1:])
+            made = cls(part.shape[1:]) if made is None else made
             made.extend(part)
         if made is None:
             raise ValueError("a sequence of no parts has no shape")
@@ -63,13 +64,10 @@ class ArrayFile:
         first, last = self._range(key)
         values = np.empty((last - first, *self._shape), np.float32)
         view = values.reshape(-1).view(np.uint8).data
-        with self._lock:
-            try:
-                self._file.seek(first * self._size)
-                while view:
-                    view = view[self._file.readinto(view) :]
-            except OSError as error:
-                raise temporary_file_error(error) from error
+        with self._lock, temporary_faults():
+            self._file.seek(first * self._size)
+            while view:
+                view = view[self._file.readinto(view) :]
         return values if isinstance(key, slice) else values[0]
 
     def __setitem__(self, key: Any, values: Any) -> None:
@@ -99,13 +97,10 @@ class ArrayFile:
 
     def _write(self, first: int, values: np.ndarray) -> None:
         view = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8).data
-        with self._lock:
-            try:
-                self._file.seek(first * self._size)
-                while view:
-                    view = view[self._file.write(view) :]
-            except OSError as error:
-                raise temporary_file_error(error) from error
+        with self._lock, temporary_faults():
+            self._file.seek(first * self._size)
+            while view:
+                view = view[self._file.write(view) :]
 
 
 class FrameSequence(Protocol):
