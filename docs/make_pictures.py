@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -181,6 +182,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with FrameReader(CLIP, max_side=640) as reader:
         *_, track = track_video(reader, reader.fps, str(CLIP))
+        track = replace(track, landmarks=track.landmarks[:])
     with FrameReader(CLIP) as reader:
         driver = list(reader)
     chosen = telling_frames(track)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -181,10 +182,10 @@ def save_image(path: Path, image: np.ndarray) -> Path:
 
 
 def track(path: Path):
-    """The MotionTrack of a video."""
+    """The MotionTrack of a video, in memory."""
     with FrameReader(path, max_side=640) as reader:
         *_, result = track_video(reader, reader.fps, str(path))
-    return result
+    return replace(result, landmarks=result.landmarks[:])
 
 
 @cache

@@ -11,6 +11,7 @@ from ..landmarks.following import MotionTrack
 from ..media.reading import FrameReader
 from ..motion.retarget import Retargeter
 from ..portrait.portrait import Portrait
+from ..system.sequences import ArrayFile, FrameSequence, block_ranges, by_blocks
 
 SHEET_FRAMES = 12  # frames of a preview: two thirds evenly spread, the others the most different ones
 SHEET_WIDTH = 1920  # px, approximately
@@ -88,7 +89,7 @@ class Comparison:
                 panel = cv2.resize(image, self._panel, interpolation=cv2.INTER_AREA)
                 if self._track is not None:
                     scale = np.array(self._panel) / self._track.size
-                    panel = draw_mesh(panel, self._track.landmarks[number, :, :2] * scale)
+                    panel = draw_mesh(panel, self._track.landmarks[number][:, :2] * scale)
                 yield np.hstack([self._portrait, labelled(panel, "driver"), labelled(frame, "result")])
 
 
@@ -103,7 +104,9 @@ class SelectedFrames:
 
     def __init__(self, targets: Retargeter, count: int = SHEET_FRAMES):
         self._targets = targets
-        self.numbers = choose_frames(np.stack([targets[t] for t in range(len(targets))]), count)
+        parts = block_ranges(len(targets))
+        every = ArrayFile.of(np.stack([targets[t] for t in range(a, b)]) for a, b in parts)
+        self.numbers = choose_frames(every, count)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -112,7 +115,7 @@ class SelectedFrames:
         return self._targets[self.numbers[n]]
 
 
-def choose_frames(landmarks: np.ndarray, count: int) -> list[int]:
+def choose_frames(landmarks: FrameSequence, count: int) -> list[int]:
     """Return the numbers of the `count` most telling frames, ascending, or of all if there are fewer.
 
     landmarks: (T, 478, 3). Two thirds of the frames are evenly spread. Then the frame that is least like those chosen
@@ -120,13 +123,18 @@ def choose_frames(landmarks: np.ndarray, count: int) -> list[int]:
     """
     n = len(landmarks)
     chosen = sorted(set(np.linspace(0, n - 1, min(n, count * 2 // 3)).round().astype(int).tolist()))
-    flat = landmarks.reshape(n, -1)
-    distance = np.min([np.abs(flat - flat[t]).mean(1) for t in chosen], 0)
+    distance = np.min([_distances(landmarks, t) for t in chosen], 0)
     while len(chosen) < min(n, count):
         distance[chosen] = -1
         chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.abs(flat - flat[chosen[-1]]).mean(1))
+        distance = np.minimum(distance, _distances(landmarks, chosen[-1]))
     return sorted(chosen)
+
+
+def _distances(landmarks: FrameSequence, t: int) -> np.ndarray:
+    """Return how far the landmarks of each frame are from those of frame t on average, (T,)."""
+    there = landmarks[t]
+    return by_blocks(lambda faces: np.abs(faces - there).reshape(len(faces), -1).mean(1), landmarks)
 
 
 def contact_sheet(frames: Iterable[np.ndarray], labels: list[str]) -> np.ndarray:

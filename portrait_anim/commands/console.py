@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import typer
 from rich.console import Console
 
 from ..errors import OutputError, PortraitAnimError, UsageError
-from ..system.files import VIDEO_SUFFIXES
+from ..system.files import VIDEO_SUFFIXES, temporary_folder
 from ..system.quiet import quiet_python
 from ..system.signals import ENDING, raise_on
 
@@ -70,6 +69,7 @@ class Display:
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[then]}"),
         )
         # By default rich redirects stdout to the bars' terminal, even when stdout is a file or a pipe.
         self._bars = Progress(*columns, console=self.console, refresh_per_second=5, redirect_stdout=False)
@@ -95,17 +95,21 @@ class Display:
         begin, first = self._begin[step.stage]
         speed = (step.done - first) / (now - begin) if now > begin else 0
         rate = f"{speed:.1f}/s" if speed and step.total != 1 else ""
+        is_last = step.stage == "frames" or step.done == step.total
+        then = "" if is_last else f"then {self._TITLES['frames'].lower()}"  # how long that takes nobody knows yet
         if self._bars:
             if step.stage not in self._tasks:
                 for before in self._bars.tasks:  # a clip may have fewer frames than its header says
-                    self._bars.update(before.id, total=before.completed)
-                self._tasks[step.stage] = self._bars.add_task(self._TITLES[step.stage], total=step.total, rate="")
-            self._bars.update(self._tasks[step.stage], completed=step.done, total=step.total, rate=rate)
+                    self._bars.update(before.id, total=before.completed, then="")
+                self._tasks[step.stage] = self._bars.add_task(self._TITLES[step.stage], total=None, rate="", then="")
+            state = {"completed": step.done, "total": step.total, "rate": rate, "then": then}
+            self._bars.update(self._tasks[step.stage], **state)
         elif step.done == step.total and not is_cut:
             say(f"{self._TITLES[step.stage]}: {step.done} of {step.total}" + (f" ({rate})" if rate else ""))
         elif speed and step.total and now >= self._next and (left := (step.total - step.done) / speed) > 1:
             self._next = now + NEXT_ESTIMATE
-            say(f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate}), about {duration(left)} left")
+            text = f"{self._TITLES[step.stage]}: {step.done} of {step.total} ({rate}), about {duration(left)} left"
+            say(f"{text}, {then}" if then else text)
 
     def _introduction(self, stage: str) -> str:
         if stage == "tuning":
@@ -222,7 +226,7 @@ def to_stdout(output: str | None, taken: str | None) -> Iterator[tuple[str | Non
     suffix = output[1:] or ".mp4"
     if suffix.lower() not in (*VIDEO_SUFFIXES, ".gif"):
         raise UsageError(f"-o {output}: stdout takes one file; use -, -.mov, -.webm or -.gif.")
-    with tempfile.TemporaryDirectory(prefix="portrait-anim-") as folder:
+    with temporary_folder() as folder:
         name = Path(folder, f"stdout{suffix}")
         yield str(name), None
         try:

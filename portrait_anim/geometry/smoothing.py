@@ -1,9 +1,11 @@
 """Smooth values over time: filters, soft limits and crossfades."""
 
 from collections.abc import Iterable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+
+from ..system.sequences import FrameSequence, block_ranges
 
 FADE_SECONDS = 0.4  # duration of the crossfade after a cut or at the seam of a loop
 
@@ -34,16 +36,34 @@ def one_euro(values: np.ndarray, fps: float, min_cutoff: float, beta: float, cut
     min_cutoff: cutoff frequency in Hz for values that stand still. beta: by how many Hz the cutoff rises for each
     unit/s of speed, so that moving values are smoothed less.
     """
-    out = np.zeros(values.shape, np.float32)
-    for a, b in split_at_cuts(len(values), cuts):
-        for x, result in ((values[a:b], out[a:b]), (values[a:b][::-1], out[a:b][::-1])):
-            previous, speed = x[0], np.zeros_like(x[0])
-            result[0] += previous / 2
-            for t in range(1, len(x)):
-                speed = speed + _new_share(1.0, fps) * ((x[t] - x[t - 1]) * fps - speed)
-                previous = previous + _new_share(min_cutoff + beta * np.abs(speed), fps) * (x[t] - previous)
-                result[t] += previous / 2
-    return out
+    smooth = np.zeros(values.shape, np.float32)
+    add_one_euro(values, smooth, fps, min_cutoff, beta, cuts)
+    return smooth
+
+
+def add_one_euro(
+    values: FrameSequence, smooth: Any, fps: float, min_cutoff: float, beta: float, cuts: Iterable[int] = ()
+) -> None:
+    """Add the values, smoothed as by `one_euro`, to a sequence that is all zeros.
+
+    values, smooth: both may be in files, of which only a block is in memory at a time.
+    """
+    for begin, end in split_at_cuts(len(values), cuts):
+        ranges = [(begin + a, begin + b) for a, b in block_ranges(end - begin)]
+        for step in (1, -1):  # forwards, then backwards
+            raw = None
+            for a, b in ranges[::step]:
+                x, total = values[a:b][::step], smooth[a:b]
+                result = total[::step]
+                for t in range(b - a):
+                    if raw is None:
+                        previous, speed = x[t], np.zeros_like(x[t])
+                    else:
+                        speed = speed + _new_share(1.0, fps) * ((x[t] - raw) * fps - speed)
+                        previous = previous + _new_share(min_cutoff + beta * np.abs(speed), fps) * (x[t] - previous)
+                    raw = x[t]
+                    result[t] += previous / 2
+                smooth[a:b] = total
 
 
 class CausalOneEuro:

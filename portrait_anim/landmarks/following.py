@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from ..errors import InputError, UsageError
-from ..geometry.mesh import face_height, mirrored_landmarks
+from ..geometry.mesh import N_LANDMARKS, face_height, mirrored_landmarks
 from ..geometry.smoothing import smoothstep
+from ..system.sequences import ArrayFile, block_ranges, blocks
 from .tracking import MAX_FACES, Face, FaceAlignmentTracker, MediaPipeTracker, Tracker, find_faces, no_face_advice
 
 TRACK_SIZE = 640  # px: the tracker needs no more, and small frames decode faster
@@ -27,13 +28,14 @@ class NoFaceError(InputError):
 class MotionTrack:
     """The landmarks of the driver's face in each frame.
 
-    landmarks: (T, 478, 3) float32, px of frames of `size` (width, height). fps: the exact frame rate. found: (T,) bool,
+    landmarks: (T, 478, 3) float32, px of frames of `size` (width, height): an array, or an ArrayFile for videos, which
+    may be long. Both are read by `[t]` and `[a:b]`. fps: the exact frame rate. found: (T,) bool,
     False where the face was lost and its landmarks are held or interpolated. n_faces: how many faces the first frame
     with any shows. cuts: the first frames of new shots. rest: (478, 3) px, the driver's face at rest, looking straight
     ahead, if that is known; None if it is to be the frame that suits the portrait best.
     """
 
-    landmarks: np.ndarray
+    landmarks: np.ndarray | ArrayFile
     size: tuple[int, int]
     fps: Fraction
     found: np.ndarray
@@ -46,9 +48,10 @@ class MotionTrack:
 
     def mirrored(self) -> "MotionTrack":
         """Return the same motion as seen in a mirror."""
-        flip = lambda landmarks: np.stack([mirrored_landmarks(face, self.size[0]) for face in landmarks])
-        rest = None if self.rest is None else flip(self.rest[None])[0]
-        return replace(self, landmarks=flip(self.landmarks), rest=rest)
+        flip = lambda landmarks: mirrored_landmarks(landmarks, self.size[0])
+        rest = None if self.rest is None else flip(self.rest)
+        landmarks = ArrayFile.of(np.stack([flip(face) for face in part]) for part in blocks(self.landmarks))
+        return replace(self, landmarks=landmarks, rest=rest)
 
     def lost_ranges(self) -> list[tuple[int, int]]:
         """Return the first and the last frame, counted from 0, of every stretch without a face."""
@@ -74,14 +77,14 @@ def track_video(
     try:
         for image in frames:
             following.add(image)
-            yield len(following.points)
+            yield len(following.found)
     finally:
         following.close()
-    if not following.points:
+    if not following.found:
         raise InputError(f"{name}: it gave no frame; check it, or use another driver.")
-    if not any(p is not None for p in following.points):
+    if not any(following.found):
         raise NoFaceError(
-            f"{name}: no face found in any of its {len(following.points)} frames; use a clip that shows one face "
+            f"{name}: no face found in any of its {len(following.found)} frames; use a clip that shows one face "
             f"clearly{no_face_advice(tracker)}."
         )
     yield following.track()
@@ -90,8 +93,7 @@ def track_video(
 class _Following:
     """Follows one face from frame to frame.
 
-    points: the landmarks (478, 3) of each frame so far, None where the face was not found. cuts: the first frames of
-    new shots.
+    found: for each frame so far whether the face was found. cuts: the first frames of new shots.
     """
 
     def __init__(self, fps: Fraction, name: str, face: int, tracker: str):
@@ -105,7 +107,8 @@ class _Following:
         self._thumb: np.ndarray | None = None
         self._size: tuple[int, int] = (0, 0)
         self._n_faces = 0
-        self.points: list[np.ndarray | None] = []
+        self._landmarks = ArrayFile((N_LANDMARKS, 3))  # zeros where it was not found
+        self.found: list[bool] = []
         self.cuts: list[int] = []
 
     def add(self, image: np.ndarray) -> None:
@@ -124,14 +127,17 @@ class _Following:
             self._lost += 1
         else:
             if self._seen is not None and self._is_cut(self._seen, here):
-                self.cuts.append(len(self.points))
+                self.cuts.append(len(self.found))
             self._seen = self._place = here
             self._lost, self._changed = 0, False
-        self.points.append(None if here is None else here.landmarks.astype(np.float32))
+        self.found.append(here is not None)
+        self._landmarks.append(np.zeros((N_LANDMARKS, 3)) if here is None else here.landmarks)
 
     def track(self) -> MotionTrack:
         """Return the landmarks of all frames, with the gaps filled. The face must have been found at least once."""
-        return replace(fill_gaps(self.points, self._size, self._fps, self.cuts), n_faces=self._n_faces)
+        found = np.array(self.found)
+        fill_gaps(self._landmarks, found, float(self._fps), self.cuts)
+        return MotionTrack(self._landmarks, self._size, self._fps, found, self._n_faces, tuple(self.cuts))
 
     def close(self) -> None:
         """Free the trackers."""
@@ -141,13 +147,13 @@ class _Following:
 
     def _begin(self, image: np.ndarray) -> None:
         """Look for the wanted face for the first time."""
-        found = self._search.faces(image) or ([] if self.points else find_faces(image, self._tracker))
+        found = self._search.faces(image) or ([] if self.found else find_faces(image, self._tracker))
         if not found:
             return
         if self._face > len(found):
             shows = f"only {len(found)} face{'s'[: len(found) > 1]}"
             raise UsageError(
-                f"{self._name}: --driver-face {self._face} was asked for, but frame {len(self.points)} shows {shows}."
+                f"{self._name}: --driver-face {self._face} was asked for, but frame {len(self.found)} shows {shows}."
             )
         self._n_faces = len(found)
         self._place = found[self._face - 1]
@@ -193,24 +199,21 @@ def _distance(a: Face, b: Face) -> float:
     return float(np.linalg.norm(a.centre - b.centre))
 
 
-def fill_gaps(
-    points: list[np.ndarray | None], size: tuple[int, int], fps: Fraction, cuts: Iterable[int] = ()
-) -> MotionTrack:
-    """Make a MotionTrack from the landmarks of each frame, and bridge the frames without a face (None).
+def fill_gaps(landmarks: np.ndarray | ArrayFile, found: np.ndarray, fps: float, cuts: Iterable[int] = ()) -> None:
+    """Bridge the frames without a face: write landmarks (T, 478, 3) where found (T,) is False.
 
     In a gap the last landmarks are held, and then moved smoothly to those after the gap, unless these follow a cut.
-    At least one frame must have landmarks (478, 3).
+    At least one frame must have a face.
     """
-    found = np.array([p is not None for p in points])
     seen = np.flatnonzero(found)
-    known = [p for p in points if p is not None]
-    landmarks = np.empty((len(points), *known[0].shape), np.float32)
-    landmarks[found] = known
-    landmarks[: seen[0]], landmarks[seen[-1] :] = landmarks[seen[0]], landmarks[seen[-1]]
-    ease = max(2, round(2 * HOLD_SECONDS * float(fps)))
-    for a, b in zip(seen[:-1], seen[1:]):
-        if b - a > 1:
-            t = smoothstep((np.arange(a + 1, b) - max(a, b - ease)) / (b - max(a, b - ease)))
+    landmarks[: seen[0]] = landmarks[seen[0]]
+    landmarks[seen[-1] + 1 :] = landmarks[seen[-1]]
+    ease = max(2, round(2 * HOLD_SECONDS * fps))
+    for last in np.flatnonzero(np.diff(seen) > 1):
+        a, b = int(seen[last]), int(seen[last + 1])
+        before, after = landmarks[a], landmarks[b]
+        for first, end in block_ranges(b - a - 1):
+            places = np.arange(a + 1 + first, a + 1 + end)
+            t = smoothstep((places - max(a, b - ease)) / (b - max(a, b - ease)))
             t = t.astype(np.float32)[:, None, None] * (b not in cuts)
-            landmarks[a + 1 : b] = landmarks[a] * (1 - t) + landmarks[b] * t
-    return MotionTrack(landmarks, size, fps, found, cuts=tuple(cuts))
+            landmarks[places[0] : places[-1] + 1] = before * (1 - t) + after * t

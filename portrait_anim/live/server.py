@@ -7,7 +7,6 @@ a path that only who has the printed address knows.
 import asyncio
 import secrets
 import socket
-import tempfile
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from .. import __version__
 from ..motion.options import MotionOptions
 from ..provenance.marks import Marking
+from ..system.files import temporary_folder
 from ..system.network import foreign_request
 from .connection import MAX_MESSAGE, Connection, Recordings
 from .session import RATE, jpeg
@@ -129,7 +129,7 @@ def serve(listener: socket.socket, token: str, renderers: RenderersBySize, **set
     settings: the further parameters of `make_app`. Raises what the signal's handler raises, for SIGINT usually
     KeyboardInterrupt.
     """
-    with tempfile.TemporaryDirectory(prefix="portrait-anim-") as folder:
+    with temporary_folder() as folder:
         app = make_app(renderers, token, folder=Path(folder), **settings)
         config = uvicorn.Config(
             app,

@@ -1,13 +1,13 @@
 """Short clips as bytes: square frames in memory <-> a small HEVC video, for files that hold thousands of frames."""
 
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import OutputError
+from ..system.files import temporary_file, temporary_folder
 from .ffmpeg import GUARDED, last_words, read_log, start_ffmpeg, url
 from .reading import EXACT_SCALING, read_whole
 
@@ -23,7 +23,7 @@ def encode_clip(frames: np.ndarray, quality: int) -> bytes:
     """
     count, side = frames.shape[:2]
     raw = "gray" if frames.ndim == 3 else "rgb24"
-    with tempfile.TemporaryDirectory(prefix="portrait-anim-") as folder, tempfile.TemporaryFile() as log:
+    with temporary_folder() as folder, temporary_file() as log:
         file = Path(folder, "clip.mp4")
         arguments = ["-f", "rawvideo", "-pix_fmt", raw, "-s", f"{side}x{side}", "-r", _RATE, "-i", "pipe:0"]
         options = f"log-level=error:pools=none:frame-threads=1:keyint={_KEYFRAMES}"
@@ -46,7 +46,7 @@ def decode_clip(data: bytes, count: int, side: int, grey: bool = False) -> np.nd
     """
     shape = (count, side, side) if grey else (count, side, side, 3)
     # The file has no name that could outlive a process that is killed; ffmpeg can seek in it all the same.
-    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as log:
+    with temporary_file() as file, temporary_file() as log:
         file.write(data)
         file.seek(0)
         arguments = ["-nostdin", "-threads", "1", *GUARDED, "-i", url("/dev/stdin"), "-frames:v", str(count)]

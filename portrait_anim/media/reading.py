@@ -7,7 +7,6 @@ import math
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, UsageError
-from ..system.files import PathLike
+from ..system.files import PathLike, temporary_file
 from .ffmpeg import describe, last_words, read_log, source, start_ffmpeg, stop, widen_pipe
 
 MIN_FPS, MAX_FPS = 0.01, 240
@@ -182,7 +181,7 @@ class FrameReader:
         self._stop()
         width, height = self.size
         count = 0
-        with tempfile.TemporaryFile() as log:
+        with temporary_file() as log:
             arguments = self._arguments()
             with start_ffmpeg(arguments, log, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None

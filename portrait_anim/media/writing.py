@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError, OutputError
-from ..system.files import NUMBER, PathLike, locked, partial_path, pictures, remove, sweep
+from ..system.files import NUMBER, PathLike, locked, partial_path, pictures, remove, sweep, temporary_file
 from .ffmpeg import describe, last_words, read_log, source, start_ffmpeg, stop, url, widen_pipe
 
 MAX_GIF_FPS = 50  # viewers slow a GIF down to 10 fps when a frame is shown for less than 0.02 s
@@ -93,7 +93,7 @@ class VideoWriter:
                     self._temporary.touch(exist_ok=False)
             except OSError as error:
                 raise self._error(error.strerror) from error
-            self._log = begun.enter_context(tempfile.TemporaryFile())
+            self._log = begun.enter_context(temporary_file())
             # ffmpeg works in the folder of the pictures: as a part of their pattern, a % in its name would count.
             cwd = self._temporary if self._as_pictures else None
             encoder = start_ffmpeg(self._arguments(), self._log, stdin=subprocess.PIPE, cwd=cwd)

@@ -16,6 +16,7 @@ from ..media.camera import open_camera, record, stop_on_interrupt
 from ..media.photo import SEARCH_SIZE, fit_size, load_photo
 from ..media.reading import FrameReader
 from ..system.files import PathLike
+from ..system.sequences import ArrayFile, FrameSequence, block_ranges
 from .builtin import make_motion
 from .file import load_motion
 from .source import DriverSource
@@ -78,6 +79,8 @@ def load_driver(
 def _cut(track: MotionTrack, name: str, start: float | None, end: float | None, fps: Fraction | None) -> MotionTrack:
     """Return the part of a track from start to end, in seconds, at another frame rate if fps is not None."""
     own = float(track.fps)
+    if start is None and end is None and fps is None:
+        return track
     if start and start * own > len(track) - 1:
         raise InputError(
             f"{name}: start at {start:g} s is beyond its end at {len(track) / own:g} s; give a smaller one."
@@ -88,11 +91,18 @@ def _cut(track: MotionTrack, name: str, start: float | None, end: float | None, 
     first = places.astype(int)
     share = (places - first).astype(np.float32)[:, None, None]
     share[np.isin(first + 1, track.cuts)] = 0  # nothing lies between two shots
-    landmarks = track.landmarks[first]
-    if share.any():
-        landmarks = (1 - share) * landmarks + share * track.landmarks[np.minimum(first + 1, len(track) - 1)]
+    second = np.minimum(first + 1, len(track) - 1)
+    between = lambda a, b: (
+        (1 - share[a:b]) * _picked(track.landmarks, first[a:b]) + (share[a:b] * _picked(track.landmarks, second[a:b]))
+    )
+    landmarks = ArrayFile.of(between(*part) for part in block_ranges(len(first)))
     cuts = tuple(int(c) for c in np.unique(np.searchsorted(first, track.cuts)) if 0 < c < len(first))
     return replace(track, landmarks=landmarks, found=track.found[first], cuts=cuts, fps=fps or track.fps)
+
+
+def _picked(landmarks: FrameSequence, numbers: np.ndarray) -> np.ndarray:
+    """Return the landmarks (n, 478, 3) of the frames with these numbers (n,)."""
+    return np.stack([landmarks[t] for t in numbers])
 
 
 # ---------------------------------------------------------------- videos and cameras
@@ -173,7 +183,8 @@ def _camera(name: str, face: int, tracker: str, end: float | None, fps: Fraction
     mean = (len(times) - 1) / taken[-1] if len(times) > 1 and taken[-1] > 0 else float(DEFAULT_FPS)
     rate = fps or Fraction(round(min(max(mean, 1), 60)))
     nearest = np.searchsorted(taken, np.arange(max(1, int(taken[-1] * rate) + 1)) / float(rate), "right") - 1
-    track = replace(track, landmarks=track.landmarks[nearest], found=track.found[nearest], fps=rate)
+    landmarks = ArrayFile.of(_picked(track.landmarks, nearest[a:b]) for a, b in block_ranges(len(nearest)))
+    track = replace(track, landmarks=landmarks, found=track.found[nearest], fps=rate)
     track = replace(track, cuts=tuple(int(c) for c in np.searchsorted(nearest, track.cuts) if 0 < c < len(nearest)))
     return Driver(track, warnings=_report(track, name, face))
 

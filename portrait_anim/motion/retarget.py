@@ -6,21 +6,29 @@ portrait's shape. Then lids and lips are set by ratios, so that they close when 
 driver's pose are applied to the portrait's pose. How is in `motion.transfer`.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..errors import UsageError
 from ..geometry.anatomy import EYES_AND_BROWS, lid_gaps, lip_gap
-from ..geometry.mesh import MEAN_FACE, openness
+from ..geometry.mesh import MEAN_FACE, N_LANDMARKS, openness
 from ..geometry.pose import Pose, canonical, estimate_poses, euler_angles
-from ..geometry.smoothing import one_euro, split_at_cuts
+from ..geometry.smoothing import add_one_euro, one_euro, split_at_cuts
 from ..landmarks.following import MotionTrack
+from ..system.sequences import ArrayFile, FrameSequence, blocks, by_blocks
 from .blinks import alike
 from .options import MotionOptions
 from .transfer import ExpressionTransfer, HeadTransfer, neck, oval_extent
 
+_MEDIAN_FRAMES = 3000  # the usual eyes and brows of longer drivers are those of so many frames, evenly spread
+
 
 class Retargeter:
     """The target landmarks on one portrait for each frame of a driver's track.
+
+    The landmarks of a long driver are in no memory at once: what is kept of each frame are a few dozen numbers, and its
+    shape in a temporary file.
 
     portrait: its landmarks (478, 3), px of the frame in which the targets are wanted. reference_frame: the frame of the
     driver that stands for the portrait as it is, None if the track has a face at rest.
@@ -38,10 +46,9 @@ class Retargeter:
         self._own_pose = estimate_poses(portrait[None], MEAN_FACE)
         self._own = canonical(portrait[None], self._own_pose)[0].astype(np.float64)
 
-        pose = estimate_poses(track.landmarks, MEAN_FACE)
-        shapes = canonical(track.landmarks, pose)
+        driver = _DriverFaces.of(track.landmarks)
         if frame is None and track.rest is None:
-            frame = (self._best_frame if options.motion == "relative" else self._neutral_frame)(track, shapes, pose)
+            frame = (self._best_frame if options.motion == "relative" else self._neutral_frame)(track, driver)
         self.reference_frame = frame
         known_rest = track.rest if frame is None else track.landmarks[frame]
         assert known_rest is not None  # otherwise there is a frame
@@ -49,12 +56,15 @@ class Retargeter:
         rest_pose = estimate_poses(rest, MEAN_FACE)
         reference = canonical(rest, rest_pose)[0].astype(np.float64)
         absolute = options.motion == "absolute"
-        self._poses = self._portrait_poses(pose, rest_pose, track, options)
+        self._poses = self._portrait_poses(driver.poses, rest_pose, track, options)
         fps = float(track.fps)
-        self._shapes = one_euro(shapes, fps, 3.5, 60.0, track.cuts) if options.smooth else shapes
+        self._shapes = driver.shapes
+        if options.smooth:
+            self._shapes = ArrayFile((N_LANDMARKS, 3), len(track))
+            add_one_euro(driver.shapes, self._shapes, fps, 3.5, 60.0, track.cuts)
         self._transfer = ExpressionTransfer(self._own, reference, options, track.rest is not None and not absolute)
         # The gaps are measured before the shapes are smoothed, because a blink is over in three frames.
-        lids, lips = lid_gaps(shapes) / self._transfer.usual_lids, lip_gap(shapes)
+        lids, lips = driver.lids / self._transfer.usual_lids, driver.lips
         if options.smooth:
             lids, lips = (one_euro(x, fps, 2.5, 12.0, track.cuts) for x in (lids, lips))
         self._lids = alike(self._transfer.lid_shares(lids), fps, track.cuts)
@@ -81,24 +91,25 @@ class Retargeter:
 
     # ---------------------------------------------------------------- choice of the reference
 
-    def _best_frame(self, track: MotionTrack, shapes: np.ndarray, pose: Pose) -> int:
+    def _best_frame(self, track: MotionTrack, driver: "_DriverFaces") -> int:
         """Return the frame that is most like the portrait in its mouth and the turn of its head.
 
         Its eyes and brows are compared with the driver's own median. People's eyes differ more between faces than in
         expression, and a reference with raised brows would make the portrait frown whenever the driver is at rest.
         """
-        opening = openness(shapes)
+        opening = driver.opening
         mouth = np.abs(opening - openness(self._own))[:, :2].sum(-1)
         calm = np.abs(opening - np.median(opening, 0))[:, 2:].sum(-1)
-        brows = shapes[:, EYES_AND_BROWS]
-        calm += 10 * np.abs(brows - np.median(brows, 0)).mean((1, 2))
+        every = -(-len(track) // _MEDIAN_FRAMES)
+        usual = np.median([driver.shapes[t][EYES_AND_BROWS] for t in range(0, len(track), every)], 0)
+        calm += by_blocks(lambda shapes: 10 * np.abs(shapes[:, EYES_AND_BROWS] - usual).mean((1, 2)), driver.shapes)
         own = self._own_pose.rotation[0]
-        angle = np.arccos(np.clip((np.einsum("tij,ij->t", pose.rotation, own) - 1) / 2, -1, 1))
+        angle = np.arccos(np.clip((np.einsum("tij,ij->t", driver.poses.rotation, own) - 1) / 2, -1, 1))
         return int(np.argmin(np.where(track.found, 1.5 * (mouth + calm) + angle, np.inf)))
 
-    def _neutral_frame(self, track: MotionTrack, shapes: np.ndarray, pose: Pose) -> int:
+    def _neutral_frame(self, track: MotionTrack, driver: "_DriverFaces") -> int:
         """Return the frame with the mouth most closed and everything else most like the driver's median."""
-        opening = openness(shapes)
+        opening = driver.opening
         score = opening[:, 0] + np.abs(opening[:, 1:] - np.median(opening[:, 1:], 0)).sum(1)
         return int(np.argmin(np.where(track.found, score, np.inf)))
 
@@ -120,3 +131,30 @@ class Retargeter:
             turns, shift = (one_euro(x, fps, 2.5, 6.0, track.cuts) for x in (turns, shift))
             zoom = one_euro(zoom, fps, 0.3, 0.6, track.cuts)
         return HeadTransfer(self._own_pose, options)(turns, shift, zoom)
+
+
+@dataclass
+class _DriverFaces:
+    """What is known of the driver's face in each frame.
+
+    poses: of the head. shapes: canonical (T, 478, 3). opening: (T, 4), of `openness`. lids: (T, 2), of `lid_gaps`.
+    lips: (T,), of `lip_gap`.
+    """
+
+    poses: Pose
+    shapes: ArrayFile
+    opening: np.ndarray
+    lids: np.ndarray
+    lips: np.ndarray
+
+    @classmethod
+    def of(cls, landmarks: FrameSequence) -> "_DriverFaces":
+        """Measure the faces in landmarks (T, 478, 3)."""
+        shapes, parts = ArrayFile((N_LANDMARKS, 3)), []
+        for faces in blocks(landmarks):
+            pose = estimate_poses(faces, MEAN_FACE)
+            part = canonical(faces, pose)
+            shapes.extend(part)
+            parts.append((pose.scale, pose.rotation, pose.shift, openness(part), lid_gaps(part), lip_gap(part)))
+        scale, rotation, shift, opening, lids, lips = (np.concatenate(values) for values in zip(*parts))
+        return cls(Pose(scale, rotation, shift), shapes, opening, lids, lips)

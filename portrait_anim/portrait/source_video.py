@@ -10,6 +10,7 @@ from ..geometry.pose import estimate_poses
 from ..landmarks.following import TRACK_SIZE, MotionTrack, track_video
 from ..media.photo import fit_size
 from ..media.reading import FrameReader
+from ..system.sequences import ArrayFile, by_blocks
 from .portrait import Portrait
 
 _GRID = 48  # cells, each way, in which sharpness is kept for every frame
@@ -30,7 +31,7 @@ def portraits_of_video(
     `progress` gets the frames that are tracked, and how many there are, if known. Raises InputError.
     """
     reader = FrameReader(path, max_side=TRACK_SIZE)
-    energy: list[np.ndarray] = []
+    energy = ArrayFile((_GRID, _GRID))
     for state in track_video(_watched(reader, energy), reader.fps, str(path), 1, tracker):
         if isinstance(state, MotionTrack):
             break
@@ -54,8 +55,9 @@ def choose_frames(track: MotionTrack, sharpness: np.ndarray, shots: int) -> list
     sharpness: (T,), a value per frame. Only the sharpest of the frames with a face are considered, and at most `shots`
     are returned.
     """
-    turns = np.array([cv2.Rodrigues(r)[0][:, 0] for r in estimate_poses(track.landmarks, MEAN_FACE).rotation])
-    opening = openness(track.landmarks)
+    rotations = by_blocks(lambda faces: estimate_poses(faces, MEAN_FACE).rotation, track.landmarks)
+    turns = np.array([cv2.Rodrigues(r)[0][:, 0] for r in rotations])
+    opening = by_blocks(openness, track.landmarks)
     enough = np.quantile(sharpness[track.found], 1 - _SHARPEST)
     usable = np.flatnonzero(track.found & (sharpness >= enough))
     looks = np.concatenate([opening, turns], 1)[usable]
@@ -70,7 +72,7 @@ def choose_frames(track: MotionTrack, sharpness: np.ndarray, shots: int) -> list
     return usable[chosen].tolist()
 
 
-def _watched(frames: Iterable[np.ndarray], energy: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _watched(frames: Iterable[np.ndarray], energy: ArrayFile) -> Iterator[np.ndarray]:
     """Yield the frames, and append the amount of their fine detail to `energy`, (_GRID, _GRID) each."""
     for frame in frames:
         detail = cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_32F) ** 2
@@ -78,7 +80,7 @@ def _watched(frames: Iterable[np.ndarray], energy: list[np.ndarray]) -> Iterator
         yield frame
 
 
-def _sharpness(track: MotionTrack, energy: list[np.ndarray]) -> np.ndarray:
+def _sharpness(track: MotionTrack, energy: ArrayFile) -> np.ndarray:
     """Return the amount of fine detail of the face in every frame, (T,)."""
     result = np.zeros(len(track))
     for t, (points, cells) in enumerate(zip(track.landmarks, energy)):

@@ -24,6 +24,8 @@ from .signing import Identity, load_identity, own_identity
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 TOOL = f"portrait-anim {__version__}"
 DESCRIPTION = f"Made with {TOOL}: a still portrait animated by a driver clip (synthetic motion)."
+LARGE = 64 << 20  # bytes of an output from which its signature is made piece by piece
+_PIECE = 4096  # kB
 _SIGNABLE = (".mp4", ".mov", ".m4v", ".png", ".gif")
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # the uuid of XMP in MP4 and MOV
 _XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -103,7 +105,8 @@ class Marking:
                 if self._ingredients is None:
                     inputs = enumerate(self._inputs)
                     self._ingredients = [Ingredient.of(number, *given, self._private) for number, given in inputs]
-                _sign_stream(self._identity, self._ingredients, path.suffix[1:].lower(), source, target)
+                kind, is_large = path.suffix[1:].lower(), path.stat().st_size > LARGE
+                _sign_stream(self._identity, self._ingredients, kind, source, target, is_large)
             os.replace(signed, path)
         finally:
             remove(signed)
@@ -128,11 +131,21 @@ class Marking:
 
 
 def _sign_stream(
-    identity: Identity, ingredients: list[Ingredient], kind: str, source: BinaryIO, target: BinaryIO
+    identity: Identity,
+    ingredients: list[Ingredient],
+    kind: str,
+    source: BinaryIO,
+    target: BinaryIO,
+    is_large: bool = False,
 ) -> None:
-    """Copy a file of some kind, such as "mp4", from one binary stream to another, with a signed manifest added."""
+    """Copy a file of some kind, such as "mp4", from one binary stream to another, with a signed manifest added.
+
+    is_large: whether a video is hashed piece by piece. Otherwise c2pa reads up to 256 MB of it into memory; but a
+    reader may not know pieces, so small videos are hashed as a whole.
+    """
     import c2pa
 
+    core = {**OFFLINE["core"], **({"merkle_tree_chunk_size_in_kb": _PIECE} if is_large else {})}
     agent = {"name": "portrait-anim", "version": __version__}
     created: dict[str, Any] = {
         "action": "c2pa.created",
@@ -150,7 +163,7 @@ def _sign_stream(
     algorithm = c2pa.C2paSigningAlg[identity.algorithm]
     info = c2pa.C2paSignerInfo(algorithm, identity.chain.encode(), identity.key.encode(), None)
     with (
-        c2pa.Context.from_dict(OFFLINE) as context,
+        c2pa.Context.from_dict({**OFFLINE, "core": core}) as context,
         c2pa.Builder({**manifest, "ingredients": plain}, context) as builder,
         c2pa.Signer.from_info(info) as signer,
     ):

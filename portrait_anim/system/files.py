@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, OutputError, UsageError
 
@@ -231,6 +232,36 @@ def pictures(pattern: Path) -> list[Path]:
     digits = f"[0-9]{{{int(width)}}}" if width else "[0-9]+"
     name = re.compile(re.escape(before) + digits + re.escape(after))
     return [file for file in pattern.parent.iterdir() if name.fullmatch(file.name)]
+
+
+@contextlib.contextmanager
+def temporary_faults() -> Iterator[None]:
+    """Raise OutputError in place of any OSError of the `with` block, in which temporary files are made or used."""
+    try:
+        yield
+    except OSError as error:
+        folder = tempfile.tempdir or "the folder for temporary files"
+        raise OutputError(
+            f"{folder}: cannot be used ({error.strerror}); free space there, or name a folder by TMPDIR."
+        ) from error
+
+
+def temporary_file(buffering: int = -1) -> Any:
+    """Open a file for reading and writing bytes that has no name and is gone when it is closed, or the process ends.
+
+    buffering: as of `open`. Raises OutputError if no folder for temporary files can be written to.
+    """
+    with temporary_faults():
+        return tempfile.TemporaryFile(buffering=buffering)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory:
+    """Make a folder for temporary files, which goes with its content at the end of a `with` block, or of the process.
+
+    Raises OutputError if that is not possible.
+    """
+    with temporary_faults():
+        return tempfile.TemporaryDirectory(prefix="portrait-anim-")
 
 
 # ---- temporary files beside their targets ----

@@ -5,15 +5,18 @@ Reading the portrait and importing torch are both bound by Python, so doing them
 """
 
 import gc
+import io
 import os
 import pickle
 import subprocess
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import PortraitAnimError
+from .sequences import ArrayFile, blocks
 from .signals import signals_deferred
 
 
@@ -30,7 +33,8 @@ def can_run_helper() -> bool:
 def run_in_helper(work: Callable, *args, progress: Callable[[Any], None]) -> Any:
     """Call `work(*args, progress)` in another process and return its result.
 
-    work: a function defined in a module; it, its arguments and its result must be picklable. progress: called in this
+    work: a function defined in a module; it, its arguments and its result must be picklable, but for any ArrayFile in
+    the result, whose content is handed over block by block. progress: called in this
     process with every value that the helper passes to its own `progress`.
 
     What `work` raises is raised here: a PortraitAnimError as it is, anything else as a RuntimeError with the helper's
@@ -53,24 +57,60 @@ def run_in_helper(work: Callable, *args, progress: Callable[[Any], None]) -> Any
             process.stdin.close()
         except OSError:  # the helper has died already; `_next_message` says so
             pass
+        files: deque[ArrayFile] = deque()
         while True:
-            kind, value = _next_message(process)
+            kind, value = _next_message(process, files)
             if kind == "result":
                 return value
             if kind == "error":
                 raise value
-            progress(value)
+            if kind == "file":
+                files.append(ArrayFile(value))
+            elif kind == "block":
+                files[-1].extend(value)
+            else:
+                progress(value)
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
 
 
-def _next_message(process: subprocess.Popen) -> tuple[str, Any]:
-    """Wait for the helper's next message: ("progress", value), ("result", value) or ("error", exception)."""
+class _Pickler(pickle.Pickler):
+    """Pickles a message, and sends each ArrayFile in it ahead: its shape as "file", then its content as "block"s.
+
+    send: sends a message of a kind, with a value.
+    """
+
+    def __init__(self, file: io.BytesIO, send: Callable[[str, Any], None]):
+        super().__init__(file)
+        self._send = send
+
+    def persistent_id(self, value: Any) -> str | None:
+        if not isinstance(value, ArrayFile):
+            return None
+        self._send("file", value.shape[1:])
+        for part in blocks(value):
+            self._send("block", part)
+        return "the next file"
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads a message. files: those that were sent ahead, which are taken out."""
+
+    def __init__(self, file: Any, files: deque[ArrayFile]):
+        super().__init__(file)
+        self._files = files
+
+    def persistent_load(self, _: str) -> ArrayFile:
+        return self._files.popleft()
+
+
+def _next_message(process: subprocess.Popen, files: deque[ArrayFile]) -> tuple[str, Any]:
+    """Wait for the helper's next message: "progress", "file", "block", "result" or "error", and the value."""
     assert process.stdout is not None
     try:
-        return pickle.load(process.stdout)
+        return _Unpickler(process.stdout, files).load()
     except (EOFError, pickle.UnpicklingError) as error:
         code = process.wait()
         raise PortraitAnimError(
@@ -85,8 +125,9 @@ def _serve() -> None:
     os.dup2(2, 1)  # what libraries print must not come between the messages
 
     def send(kind: str, value) -> None:
-        message = pickle.dumps((kind, value))
-        out.write(message)
+        message = io.BytesIO()
+        _Pickler(message, send).dump((kind, value))
+        out.write(message.getbuffer())
         out.flush()
 
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..geometry.view import CROP, GAIN
+from ..system.files import temporary_folder
 from .decoded import DecodedClips, behind, canvases
 from .shards import Shard, resized
 
@@ -56,7 +56,7 @@ class FrameStore:
         self._canvases = [canvases(len(shard)) for shard in shards]
         self._resident = self._fits() and self._decode()
         if not self._resident:
-            self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="portrait-anim-")
+            self._temporary = None if folder else temporary_folder()
             self._clips = DecodedClips(folder or Path(self._temporary.name), gigabytes * 1e9)
 
     def fetch(self, shards: list[int], photos: np.ndarray, targets: np.ndarray) -> Pictures:

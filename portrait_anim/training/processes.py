@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +16,7 @@ import torch.distributed as dist
 
 from ..errors import PortraitAnimError, UsageError
 from ..painting.painter import choose_device
+from ..system.files import temporary_folder
 
 _PATIENCE = 60.0  # s, for the others to end after this process has
 _SILENCE = timedelta(minutes=20)  # after which a process that others wait for counts as lost: it may be decoding
@@ -50,7 +50,7 @@ def joined(device: torch.device, processes: int, others: Callable[..., Any], *ar
     if device.type == "cuda":
         raise UsageError("--processes is for processors; start several GPUs by torchrun.")
     context = multiprocessing.get_context("spawn")  # threads of PyTorch do not survive a fork
-    with tempfile.TemporaryDirectory(prefix="portrait-anim-") as folder:
+    with temporary_folder() as folder:
         meeting = f"file://{Path(folder, 'meeting').resolve()}"
         started = [
             context.Process(target=_other, args=(device, meeting, rank, processes, others, args), daemon=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..animation.animator import Animator, Result
 from ..animation.inputs import Progress
 from ..errors import PortraitAnimError
+from ..system.files import temporary_folder
 
 MAX_WAITING = 4  # jobs that may wait beside the one that runs
 MAX_KEPT = 8  # finished jobs whose videos are kept
@@ -72,7 +73,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}  # in the order in which they came
         self._changed = threading.Condition()
         self._closed = False
-        self._folder = tempfile.TemporaryDirectory(prefix="portrait-anim-")
+        self._folder = temporary_folder()
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 

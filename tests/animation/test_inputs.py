@@ -13,6 +13,7 @@ from portrait_anim.animation.inputs import Reader
 from portrait_anim.animation.options import Options
 from portrait_anim.animation.request import Request
 from portrait_anim.landmarks import following
+from portrait_anim.system.sequences import ArrayFile
 
 
 def request(images, driver, folder, **options) -> Request:
@@ -29,6 +30,8 @@ def both_ways(asked: Request):
 def same(a, b) -> bool:
     if hasattr(a, "__dataclass_fields__"):
         return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    if isinstance(a, ArrayFile):
+        return type(b) is ArrayFile and same(a[:], b[:])
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and np.array_equal(a, b)
     return type(a) is type(b) and (a == b or a is None)

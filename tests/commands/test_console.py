@@ -31,6 +31,19 @@ def test_time_is_told_early_and_then_updated(capsys, monkeypatch):
     assert len(said) == 1 + 5 + 1 and said[-1] == "Animating: 1000 of 1000 (8.0/s)"
 
 
+def test_the_time_of_a_stage_is_not_told_as_that_of_the_whole(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    display = Display(quiet=False)
+    for done in range(0, 45_001, 50):  # half an hour of a driver at 100 frames a second
+        display.progress("job", Progress("driver", done, 45_000))
+        now[0] += 0.5
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "Tracking the driver: 200 of 45000 (100.0/s), about 7 min 28 s left, then animating"
+    assert all(line.endswith("left, then animating") for line in said[:-1]) and len(said) == 1 + 14 + 1
+    assert said[-1] == "Tracking the driver: 45000 of 45000 (100.0/s)"
+
+
 @pytest.mark.parametrize(
     "seconds, text", [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
 )

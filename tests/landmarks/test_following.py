@@ -14,16 +14,31 @@ from portrait_anim.landmarks.following import MotionTrack, fill_gaps, track_vide
 from portrait_anim.motion.drivers import load_driver
 from portrait_anim.motion.retarget import Retargeter
 from portrait_anim.motion.timeline import Timeline
+from portrait_anim.system import sequences
+from portrait_anim.system.sequences import ArrayFile
 
 
 def test_gaps_are_held_then_moved_to_what_returns():
     a, b = MEAN_FACE * 100, MEAN_FACE * 100 + 50
-    points = [None, a, *[None] * 60, b, None]
-    result = fill_gaps(points, (100, 100), Fraction(25))
-    assert result.lost_ranges() == [(0, 0), (2, 61), (63, 63)]
-    assert np.allclose(result.landmarks[0], a, atol=1e-3) and np.allclose(result.landmarks[20], a, atol=1e-3)
-    middle = result.landmarks[37:62, 0, 0]
-    assert np.all(np.diff(middle) >= 0) and np.allclose(result.landmarks[63], b, atol=1e-3)
+    found = np.isin(np.arange(64), (1, 62))
+    points = np.where(np.arange(64)[:, None, None] == 62, b, a).astype(np.float32) * found[:, None, None]
+    track = MotionTrack(points, (100, 100), Fraction(25), found)
+    fill_gaps(track.landmarks, found, 25)
+    assert track.lost_ranges() == [(0, 0), (2, 61), (63, 63)]
+    assert np.allclose(points[0], a, atol=1e-3) and np.allclose(points[20], a, atol=1e-3)
+    middle = points[37:62, 0, 0]
+    assert np.all(np.diff(middle) >= 0) and np.allclose(points[63], b, atol=1e-3)
+
+
+@pytest.mark.parametrize("cuts", [(), (62,)])
+def test_gaps_in_a_file_are_bridged_as_in_memory(monkeypatch, cuts):
+    found = np.isin(np.arange(80), (1, 2, 62, 63))
+    points = (MEAN_FACE * 100 + np.arange(80)[:, None, None] * found[:, None, None]).astype(np.float32)
+    kept = ArrayFile.of([points])
+    fill_gaps(points, found, 25, cuts)
+    monkeypatch.setattr(sequences, "BLOCK", 7)
+    fill_gaps(kept, found, 25, cuts)
+    assert np.array_equal(kept[:], points) and np.ptp(points[40:62, 0, 0]) == (0 if cuts else pytest.approx(60, abs=3))
 
 
 def test_a_clip_without_a_face_is_refused():
@@ -60,7 +75,7 @@ def test_a_face_that_returns_elsewhere_is_found_again(tmp_path):
     write_video(tmp_path / "moves.mp4", frames)
     driver = load_driver(tmp_path / "moves.mp4")
     assert driver.track.found[:18].all() and driver.track.found[-15:].all() and not driver.track.found[25:48].any()
-    assert np.ptp(driver.track.landmarks[[0, -1], 4, 0]) == pytest.approx(384, abs=6)
+    assert np.ptp(driver.track.landmarks[:][[0, -1], 4, 0]) == pytest.approx(384, abs=6)
     assert any("no face in frames" in w for w in driver.warnings)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from support import ASTRONAUT, CLIP, c2pa_reads, clip_frames, read_frames, run_animate, write_video
 
 from portrait_anim import Animator
+from portrait_anim.provenance import marks
 from portrait_anim.provenance.marks import SOURCE_TYPE, Marking
 from portrait_anim.provenance.verify import verify_file
 
@@ -68,6 +69,24 @@ def test_marking_changes_no_frame(tmp_path, suffix):
     assert not marking.warnings and verify_file(signed).verdict == "intact"
     assert (read_frames(plain) == read_frames(signed)).all()
     assert signed.stat().st_size - plain.stat().st_size < 12_000
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_large_file_is_signed_piece_by_piece(tmp_path, monkeypatch, suffix):
+    """What is large is made small here: pieces of 4 kB, of which the video has dozens."""
+    monkeypatch.setattr(marks, "LARGE", 0)
+    monkeypatch.setattr(marks, "_PIECE", 4)
+    signed = tmp_path / f"signed{suffix}"
+    write_video(signed, clip_frames()[:100, :256, :256])
+    size = signed.stat().st_size
+    marking = Marking([ASTRONAUT], CLIP)
+    marking(signed)
+    assert not marking.warnings and size > 30_000
+    assert c2pa_reads(signed)["validation_state"] == "Valid" and verify_file(signed).verdict == "intact"
+    data = bytearray(signed.read_bytes())
+    data[len(data) - size // 2] ^= 1
+    signed.write_bytes(data)
+    assert verify_file(signed).verdict == "altered"
 
 
 def test_private_names_nobody(tmp_path, marked):

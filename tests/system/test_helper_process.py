@@ -12,6 +12,7 @@ from support import ASTRONAUT, CLIP, assert_refused, run_animate_alone, start_py
 
 from portrait_anim import PortraitAnimError
 from portrait_anim.system.helper_process import run_in_helper
+from portrait_anim.system.sequences import ArrayFile
 
 
 def talks(text: str, progress) -> str:
@@ -19,6 +20,12 @@ def talks(text: str, progress) -> str:
     os.write(1, b"from a library\n")
     progress(text)
     return text.upper()
+
+
+def returns_long_sequences(progress) -> dict:
+    progress("begins")
+    long = np.arange(3000, dtype=np.float32).reshape(1000, 3)
+    return {"a": ArrayFile.of([long]), "b": [ArrayFile((2, 2)), "between", ArrayFile.of([long[:5] + 1])]}
 
 
 def has_a_bug(progress) -> None:
@@ -52,6 +59,15 @@ def test_what_libraries_print_does_not_disturb(capfd):
     assert run_in_helper(talks, "ä", progress=told.append) == "Ä" and told == ["ä"]
     captured = capfd.readouterr()
     assert captured.out == "" and "from a library" in captured.err
+
+
+def test_sequences_that_are_too_long_for_the_memory_arrive_as_such():
+    told = []
+    made = run_in_helper(returns_long_sequences, progress=told.append)
+    a, (empty, text, b) = made["a"], made["b"]
+    assert told == ["begins"] and text == "between"
+    assert [type(value) for value in (a, empty, b)] == [ArrayFile] * 3 and empty.shape == (0, 2, 2)
+    assert np.array_equal(a[:].ravel(), np.arange(3000)) and np.array_equal(b[:].ravel(), np.arange(15) + 1)
 
 
 def test_a_bug_is_told_with_the_place_where_it_is():
