@@ -41,7 +41,8 @@ def moved(portrait, seen, flows) -> np.ndarray:
         if flow is not None:
             rgba = np.dstack([view.image, view.matte * 255])
             total = total + weight[..., None] * np.rint(bilinear(rgba, flow))  # as 8 bits
-    return total * (1, 1, 1, 1 / 255) * np.dstack([*[seen.shade] * 3, seen.shown])
+    colours, matte = total[..., :3], total[..., 3:] / 255 * seen.shown[..., None]
+    return np.dstack([colours + seen.cavity[..., None] * (portrait.views[0].cavity - colours), matte])
 
 
 def covered(corners: np.ndarray, size: tuple[int, int]) -> tuple:

@@ -2,8 +2,9 @@
 
 What a photo shows between the lips belongs to the upper lip, as teeth do in a smile, or in a mouth that is wide open in
 part to the lower one. When the mouth opens further each part stays with its lip, as long as it is in the photo, and
-between the two opens a cavity in the colour of the line where they met. When it closes, the parts are covered from
-there. So the inside has three strips of triangles, and two rows of points between them, the hems.
+between the two opens a cavity. It is as dark as mouths are, because the line where the parts met is all that the photo
+shows there, and drawn out it would be streaks. When the mouth closes, the parts are covered from that line. So the
+inside has three strips of triangles, and two rows of points between them, the hems.
 """
 
 import numpy as np
@@ -11,8 +12,10 @@ import numpy as np
 UPPER = np.array([191, 80, 81, 82, 13, 312, 311, 310, 415])  # inner edge of the lips, from the right to the left
 LOWER = np.array([95, 88, 178, 87, 14, 317, 402, 318, 324])
 CORNERS = 78, 308
+_LIP = (178, 87, 14, 317, 402), (181, 84, 17, 314, 405)  # of the lower one, its inner and outer edge
 N_HEMS = len(UPPER) + len(LOWER)
-DARKER = 0.35  # by how much the cavity is darker than the line, if the photo does not look into the mouth
+COVER = 0.9  # how much of what lies there the cavity's own colour covers
+DARK = 0.5  # the cavity's colour over that of the lower lip: in the median of 71 clips the middle of a mouth has .6
 _SMILE, _OPEN = 0.16, 0.3  # gap over the width: up to the first all is upper teeth, from the second on half is
 
 
@@ -59,3 +62,9 @@ def hems(lengths: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     upper, lower = landmarks[UPPER], landmarks[LOWER]
     way = (lower - upper) / np.maximum(np.linalg.norm(lower - upper, axis=1, keepdims=True), 1e-9)
     return np.concatenate([upper + way * lengths[0][:, None], lower - way * lengths[1][:, None]])
+
+
+def lip_places(landmarks: np.ndarray) -> np.ndarray:
+    """Return places on the lower lip of landmarks (478, 3), (10, 2) in their unit: they tell its colour."""
+    inner, outer = (landmarks[list(edge), :2] for edge in _LIP)
+    return np.concatenate([inner + share * (outer - inner) for share in (0.35, 0.65)])

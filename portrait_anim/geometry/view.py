@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from . import mesh
+from . import mesh, mouth
 from .fill import push_pull
 from .mesh import LABELS, RING, HeadMesh
 
@@ -42,6 +42,11 @@ class View:
     def rgba(self) -> np.ndarray:
         """The picture with the matte as its fourth channel, (512, 512, 4) uint8."""
         return np.dstack([self.image, np.rint(np.clip(self.matte, 0, 1) * 255).astype(np.uint8)])
+
+    @cached_property
+    def cavity(self) -> np.ndarray:
+        """The colour of the cavity of its mouth, (3,) float32 in 0..255, see `mouth`."""
+        return mouth.DARK * sample(self.image, mouth.lip_places(self.landmarks)[None].astype(np.float32))[0].mean(0)
 
     def lit_as(self, canvas: "View") -> "View":
         """Return the same view in the light of the view `canvas`."""

@@ -39,7 +39,7 @@ class Warp:
     every triangle into each view, see `mesh.triangle_maps`. shifts: (V, H, W, 2) float32, the displacement of the shell
     in px, where the view is seen. weights: (V, H, W) float32, the share of each view, with sum 1. face: (H, W) float32,
     soft coverage of the face. shown: (H, W) float32, 0 where the person has left a place in the photo, so that the
-    background is seen, else 1. shade: (H, W) float32, by what colours are multiplied: less than 1 in the cavity of a
+    background is seen, else 1. cavity: (H, W) float32, how much is covered by the colour of the cavity of a
     mouth, see `mouth`. These have a cell for every STEP px. table: (F+1, 6) float32, of each triangle: mouth
     interior, eye interior, ring depth, log stretch, facing, share of other views; the last row is for "outside".
     """
@@ -51,7 +51,7 @@ class Warp:
     weights: np.ndarray
     face: np.ndarray
     shown: np.ndarray
-    shade: np.ndarray
+    cavity: np.ndarray
     table: np.ndarray
     used: list[bool]  # whether each view is seen in this frame; the canvas always is
 
@@ -137,7 +137,6 @@ class Warper:
         self._seen = np.stack([_evened_along_rings(v.mesh.seen) for v in views])  # (V, F)
         self._facing = np.stack([mesh.facing(v.mesh.vertices) for v in views])
         self._mouth_parts = np.max([v.mesh.mouth_parts for v in views], 0)
-        self._darker = mouth.DARKER * (1 - mouth.openedness(views[0].landmarks))
         # How badly the canvas shows the neighbourhood of each triangle of the face, (f,).
         self._lacks = 1 - _evened(np.clip((self._seen[:1, IS_FACE[:-1]] - 0.55) / 0.3, 0, 1))[0]
         # Only a head that is turned aside hides much of its shell.
@@ -246,9 +245,9 @@ class Warper:
         # The face's own edge against the plate is softened: a hard maximum with the matte would be jagged.
         soft = cv2.GaussianBlur(face, (0, 0), _FACE_BLUR)
         shown = 1 - cv2.GaussianBlur(np.maximum(far, near * weights[0]), (0, 0), _FACE_BLUR)
-        cavity = np.take(_IS_CAVITY, ids, mode="wrap").astype(np.float32)
-        shade = 1 - self._darker * cv2.GaussianBlur(cavity, (0, 0), _FACE_BLUR)
-        return Warp(self.frame, vertices, maps, shifts, weights, soft, shown, shade, table, used)
+        cavity = mouth.COVER * np.take(_IS_CAVITY, ids, mode="wrap").astype(np.float32)
+        cavity = cv2.GaussianBlur(cavity, (0, 0), _FACE_BLUR)
+        return Warp(self.frame, vertices, maps, shifts, weights, soft, shown, cavity, table, used)
 
     def _hidden(self, n: int, ids: np.ndarray, face: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return where a view has its face in front of what the shell looks for there: near it and far, 0..1 (H, W).

@@ -57,7 +57,7 @@ def paint_box(seen: Condition, views: list[View], plate: np.ndarray, painting: n
     for flow, corrected in zip(seen.flows, flows):
         if flow is not None:
             kernels.add_flow(flow, painting, share, corrected)
-    moved = moved_views(views, flows, seen.weights, seen.shown, seen.shade)
+    moved = moved_views(views, flows, seen.weights, seen.shown, seen.cavity)
     apart = np.empty((height, width), np.float32)
     kernels.refine(moved, seen.warped, seen.face, plate, painting, share, (seen.box[1], seen.box[0]), out, apart)
     apart = cv2.GaussianBlur(apart, (0, 0), TRUST_BLUR)
@@ -138,7 +138,8 @@ def compose_frame(portrait: Portrait, warp: Warp, painted: np.ndarray, box: Box 
         picture,
         warp.face,
         warp.shown,
-        warp.shade,
+        warp.cavity,
+        portrait.views[0].cavity,
         grid,
         region.hold,
         region.plate,

@@ -24,7 +24,7 @@ class Condition:
     warped: (h, w, 3) float32, the warped photo over the plate in 0..255. cells: (h/4, w/4, 208) uint8, what the
     generator takes in 256 steps from -1 to 1: the 4x4 px of each cell row by row, of each px the 13 `channel`s.
     flows: of each view that is used, (h, w, 2) px, else None. weights: of each view, (h, w) float32. face, shown,
-    shade: (h, w) float32, see `Warp`.
+    cavity: (h, w) float32, see `Warp`.
     """
 
     box: Box
@@ -34,7 +34,7 @@ class Condition:
     weights: list[np.ndarray]
     face: np.ndarray
     shown: np.ndarray
-    shade: np.ndarray
+    cavity: np.ndarray
 
     @property
     def mouth(self) -> np.ndarray:
@@ -66,15 +66,15 @@ def condition(warp: Warp, views: list[View], plate: np.ndarray, target: np.ndarr
     weights = [warp.enlarged(weight, box) for weight in warp.weights]
     used = [used and weight.max() > 0 for used, weight in zip(warp.used, weights)]
     flows = [warp.flow(n, ids, box) if here else None for n, here in enumerate(used)]
-    face, shown, shade = (warp.enlarged(a, box) for a in (warp.face, warp.shown, warp.shade))
-    moved = moved_views(views, flows, weights, shown, shade)
+    face, shown, cavity = (warp.enlarged(a, box) for a in (warp.face, warp.shown, warp.cavity))
+    moved = moved_views(views, flows, weights, shown, cavity)
     height, width = ids.shape
     warped = np.empty((height, width, 3), np.float32)
     cells = np.empty((height // CELL, width // CELL, CELL, CELL, N_CHANNELS), np.uint8)
     table = np.rint((warp.table + 1) * 127.5).astype(np.uint8)
     place = (box[1], box[0])
     kernels.assemble(moved, face, plate, mesh.draw_landmarks(target), ids, table, place, warped, cells)
-    return Condition(box, warped, cells.reshape(height // CELL, width // CELL, -1), flows, weights, face, shown, shade)
+    return Condition(box, warped, cells.reshape(height // CELL, width // CELL, -1), flows, weights, face, shown, cavity)
 
 
 def moved_views(
@@ -82,7 +82,7 @@ def moved_views(
     flows: list[np.ndarray | None],
     weights: list[np.ndarray],
     shown: np.ndarray,
-    shade: np.ndarray,
+    cavity: np.ndarray,
 ) -> np.ndarray:
     """Return the views' colours (0..255) and mattes (0..1), moved by the flows and blended: (h, w, 4) float32."""
     moved = np.zeros((*weights[0].shape, 4), np.float32)
@@ -92,9 +92,9 @@ def moved_views(
             pixels = sample(view.rgba, np.ascontiguousarray(flow[y : y + height, x : x + width]))
             kernels.add_view(pixels, weight, (y, x), moved)
     moved[..., 3] *= shown
-    x, y, width, height = cv2.boundingRect((shade < 1).astype(np.uint8))
-    here = np.s_[y : y + height, x : x + width]
-    moved[here][..., :3] *= shade[here][..., None]
+    x, y, width, height = cv2.boundingRect((cavity > 0).astype(np.uint8))
+    colours = moved[y : y + height, x : x + width, :3]
+    colours += cavity[y : y + height, x : x + width, None] * (views[0].cavity - colours)
     return moved
 
 

@@ -268,13 +268,13 @@ def strength(added, shading, much):
 
 
 @compiled
-def finish(picture, face, shown, shade, grid, hold, plate, painted, painted_grid, painted_box, first, frame):
+def finish(picture, face, shown, cavity, dark, grid, hold, plate, painted, painted_grid, painted_box, first, frame):
     """The person over the plate, the painting on it, all held to the frame as it was where the region ends.
 
-    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face, shown, shade: (H, W) float32 of the warp,
-    enlarged by grid. painted: of `compose.paint_box`, enlarged by painted_grid over the rows and columns painted_box
-    (begin, begin, end, end) of the picture. first: row and column of the picture in frame. frame: (.., .., 3) uint8,
-    the whole photo.
+    picture: (P, Q, 4), plate: (P, Q, 3) uint8, hold: (P, Q) float32. face, shown, cavity: (H, W) float32 of the warp,
+    enlarged by grid. dark: (3,) float32, the colour of the cavity. painted: of `compose.paint_box`, enlarged by
+    painted_grid over the rows and columns painted_box (begin, begin, end, end) of the picture. first: row and column of
+    the picture in frame. frame: (.., .., 3) uint8, the whole photo.
     """
     line, strip = np.empty((face.shape[1], 3), np.float32), np.empty((painted.shape[1], 8), np.float32)
     here = np.zeros(8, np.float32)
@@ -284,7 +284,7 @@ def finish(picture, face, shown, shade, grid, hold, plate, painted, painted_grid
         for j in range(face.shape[1]):
             line[j, 0] = face[i, j] + a * (face[i + 1, j] - face[i, j])
             line[j, 1] = shown[i, j] + a * (shown[i + 1, j] - shown[i, j])
-            line[j, 2] = shade[i, j] + a * (shade[i + 1, j] - shade[i, j])
+            line[j, 2] = cavity[i, j] + a * (cavity[i + 1, j] - cavity[i, j])
         is_painted = painted_box[0] <= p < painted_box[2]
         if is_painted:
             i, a = painted_grid.rows[p - painted_box[0]], painted_grid.row_parts[p - painted_box[0]]
@@ -303,8 +303,11 @@ def finish(picture, face, shown, shade, grid, hold, plate, painted, painted_grid
                     here[k] = strip[j, k] + b * (strip[j + 1, k] - strip[j, k])
             j, b = grid.columns[q], grid.column_parts[q]
             share = line[j, 1] + b * (line[j + 1, 1] - line[j, 1])
-            darker = line[j, 2] + b * (line[j + 1, 2] - line[j, 2])
-            red, green, blue = red * darker, green * darker, blue * darker
+            covered = line[j, 2] + b * (line[j + 1, 2] - line[j, 2])
+            if covered > 0:
+                red += covered * (dark[0] - red)
+                green += covered * (dark[1] - green)
+                blue += covered * (dark[2] - blue)
             if picture[p, q, 3] < 255 or share < 1 or (painted_here and here[7] < 0):
                 behind = ONE - (line[j, 0] + b * (line[j + 1, 0] - line[j, 0]))
                 behind *= ONE - share * np.float32(picture[p, q, 3]) * np.float32(1 / 255)

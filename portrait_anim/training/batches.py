@@ -14,7 +14,7 @@ from .augmentation import gain_of_light, recoloured, sampling_grid, taken
 from .conditioning import Warps, cut
 from .frames import Pictures
 
-_FLOATS = ("maps", "table", "shifts", "weights", "face", "shown", "shade")
+_FLOATS = ("maps", "table", "shifts", "weights", "face", "shown", "cavity", "lips")
 _NUMBERS = ("flip", "back", "nodes", "light", "colours", "tone")
 
 

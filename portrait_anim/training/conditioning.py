@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry import mesh
+from ..geometry import mesh, mouth
 from ..geometry.view import CROP
 from ..geometry.warp import IS_FACE, Box, Warper
 from ..networks.generator import Painting
@@ -42,7 +42,8 @@ def warp_numbers(warper: Warper, target: np.ndarray, box: Box) -> dict[str, np.n
         "weights": weights[:, None],
         "face": warp.face[None, rows, columns].copy(),
         "shown": warp.shown[None, rows, columns].copy(),
-        "shade": warp.shade[None, rows, columns].copy(),
+        "cavity": warp.cavity[None, rows, columns].copy(),
+        "lips": mouth.lip_places(warper.views[0].landmarks).astype(np.float32),
         "table": warp.table,
         "used": used,
     }
@@ -53,7 +54,7 @@ class Warps:
     """The geometry of R boxes of each of B episodes.
 
     ids: (B, R, h, w) integers, the triangle of every pixel, -1 outside. maps: (B, R, V, F+1, 6). table: (B, R, F+1, 6).
-    On the grid of 2 px: shifts (B, R, V, 2, h/2, w/2), weights (B, R, V, 1, h/2, w/2), face, shown and shade (B, R, 1,
+    On the grid of 2 px: shifts (B, R, V, 2, h/2, w/2), weights (B, R, V, 1, h/2, w/2), face, shown and cavity (B, R, 1,
     h/2, w/2); see `geometry.warp.Warp`.
     corners: (B, R, 2) numpy, x and y of the boxes in px. episodes: of each view the numbers of the episodes that use
     it, None for all of them.
@@ -66,7 +67,8 @@ class Warps:
     weights: Tensor
     face: Tensor
     shown: Tensor
-    shade: Tensor
+    cavity: Tensor
+    lips: Tensor
     corners: np.ndarray
     episodes: list[Tensor | None]
 
@@ -81,7 +83,7 @@ class Seen:
     """What the generator sees of N = B R boxes, the twin of `painting.conditioning.Condition`.
 
     x: (N, 13, h, w). flows, weights: of each view, (b, R, 2, h, w) px and (b, R, 1, h, w) for the b episodes that use
-    it, None if there are none. face, shown, shade: (N, 1, h, w).
+    it, None if there are none. face, shown, cavity: (N, 1, h, w).
     """
 
     x: Tensor
@@ -89,7 +91,7 @@ class Seen:
     weights: list[Tensor | None]
     face: Tensor
     shown: Tensor
-    shade: Tensor
+    cavity: Tensor
     warps: Warps
 
 
@@ -116,7 +118,7 @@ def condition(warps: Warps, views: Tensor, plate: Tensor, drawing: Tensor) -> Se
         weights.append(enlarged(some(warps.weights)).unflatten(0, shape))
         shell = of(places) + enlarged(shifts).unflatten(0, shape)
         flows.append(torch.where(of(is_face), _mapped(of(ids), some(warps.maps), of(places)), shell))
-    seen = Seen(torch.empty(0), flows, weights, *map(enlarged, (warps.face, warps.shown, warps.shade)), warps)
+    seen = Seen(torch.empty(0), flows, weights, *map(enlarged, (warps.face, warps.shown, warps.cavity)), warps)
     colours, matte = _moved(views, seen)
     count = len(ids.flatten(0, 1))
     table = _looked_up(warps.table.flatten(0, 1), ids.flatten(0, 1).flatten(1)).transpose(1, 2)
@@ -129,7 +131,10 @@ def _moved(views: Tensor, seen: Seen, residual: Tensor | None = None) -> tuple[T
     """Return the views' colours (N, 3, h, w) and the matte (N, 1, h, w), moved by the flows and blended."""
     colours, matte = carry(views, seen, residual=residual).split([3, 1], 1)
     matte = matte * seen.shown
-    colours = (colours + 1) * seen.shade - 1
+    lips = _looked_at(views[:, 0, :3].float(), seen.warps.lips[:, :1, :, :, None].transpose(2, 3)).mean((3, 4))
+    boxes = seen.warps.corners.shape[1]
+    dark = (mouth.DARK * (lips + 1) - 1).repeat_interleave(boxes, 0).flatten(0, 1)[..., None, None]
+    colours = colours + seen.cavity * (dark - colours)
     return colours, matte + seen.face * (1 - matte)
 
 

@@ -73,15 +73,24 @@ def test_in_a_mouth_that_is_wide_open_the_lower_teeth_stay_with_the_lower_lip():
     assert np.abs(seen - (below - 20))[below > 47].max() < 0.5
 
 
-def test_only_what_opens_is_darker_and_less_so_if_the_photo_looks_into_the_mouth():
-    shut, wide = smile(0.5), smile(50)
-    warper = Warper([view_of(shut)])
-    assert warper.warp(shut).shade.min() > 0.98
-    shade = warper.warp(opened(shut, 40)).shade
-    middle = np.round(opened(shut, 40)[[13, 14], :2].mean(0) / 2).astype(int)
-    assert shade[middle[1], middle[0]] == pytest.approx(1 - mouth.DARKER, abs=0.03)
-    assert (shade < 0.99).mean() < 0.02 and shade.max() == 1
-    assert Warper([view_of(wide)]).warp(opened(wide, 30)).shade.min() > 0.98
+def test_only_what_opens_is_covered_by_the_cavity():
+    for own in (smile(0.5), smile(50)):
+        warper = Warper([view_of(own)])
+        assert warper.warp(own).cavity.max() < 0.02 and warper.warp(opened(own, -0.4)).cavity.max() < 0.02
+        target = opened(own, 40)
+        cavity = warper.warp(target).cavity
+        upper = mouth.parts(own)[0][len(mouth.UPPER) // 2]
+        x, y = np.round((target[13, :2] + (0, upper + 20)) / 2).astype(int)
+        assert cavity[y, x] == pytest.approx(mouth.COVER, abs=0.03)
+        assert (cavity > 0.01).mean() < 0.02
+
+
+def test_the_cavity_has_the_colour_of_the_lip_but_darker():
+    view = portrait_of(ASTRONAUT).views[0]
+    x, y = np.round(view.landmarks[[14, 17], :2].mean(0)).astype(int)
+    lip = view.image[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).mean(0)
+    assert np.abs(view.cavity / mouth.DARK - lip).max() < 30
+    assert view.cavity[0] > view.cavity[1:].max() > 30
 
 
 def test_a_second_photo_shows_its_own_teeth_at_their_size():

@@ -34,7 +34,7 @@ def both(request, portrait):
     numbers = warp_numbers(warper, target, box)
     assert numbers["used"].all() and numbers["weights"][1].max() > 0.5
     seen = at_run_time.condition(warper.warp(target), portrait.views, portrait.plate, target, box)
-    names = ("ids", "maps", "table", "shifts", "weights", "face", "shown", "shade")
+    names = ("ids", "maps", "table", "shifts", "weights", "face", "shown", "cavity", "lips")
     parts = [torch.from_numpy(np.asarray(numbers[name]))[None, None] for name in names]
     warps = Warps(*parts, np.array([[box[:2]]]), [None, None])
     mattes = [np.clip(view.matte, 0, 1)[..., None] for view in portrait.views]
@@ -85,7 +85,7 @@ def test_views_that_some_episodes_do_not_use_change_nothing(portrait):
     warper, own = Warper(portrait.views, AROUND), portrait.views[0].landmarks
     numbers = [warp_numbers(warper, turned(own, angle), PART) for angle in (0.0, 0.35)]
     numbers[0]["weights"] = np.stack([np.ones((1, 144, 144)), np.zeros((1, 144, 144))]).astype(np.float32)
-    names = ("ids", "maps", "table", "shifts", "weights", "face", "shown", "shade")
+    names = ("ids", "maps", "table", "shifts", "weights", "face", "shown", "cavity", "lips")
     parts = [torch.from_numpy(np.stack([n[name] for n in numbers]))[:, None] for name in names]
     corners = np.array([[PART[:2]]] * 2)
     torch.manual_seed(0)
@@ -99,7 +99,7 @@ def test_views_that_some_episodes_do_not_use_change_nothing(portrait):
 
 
 def test_boxes_are_cut_where_they_are():
-    warps = Warps(*[torch.zeros(2, 1, 64, 64)] * 8, np.array([[[32, 64]], [[0, 448]]]), [None])
+    warps = Warps(*[torch.zeros(2, 1, 64, 64)] * 9, np.array([[[32, 64]], [[0, 448]]]), [None])
     y, x = torch.meshgrid(torch.arange(512.0), torch.arange(512.0), indexing="ij")
     cells = torch.stack([x, y])[None].expand(2, -1, -1, -1)
     assert cut(cells, warps)[:, :, 0, 0].tolist() == [[32, 64], [0, 448]]
