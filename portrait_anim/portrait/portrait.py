@@ -200,7 +200,7 @@ def _hold(mesh: HeadMesh, box: tuple[int, int, int, int], size: tuple[int, int])
         if is_inside:
             edge[:] = 0
     distance = cv2.distanceTransform(around, cv2.DIST_L2, 5)[1:-1, 1:-1] - 1
-    return np.clip(2 - 2 * distance / band, 0, 1)
+    return np.clip(2 * (1 - distance / band), 0, 1)  # a distance to nothing is the largest float there is
 
 
 def _bands(hold: np.ndarray) -> list[tuple[int, int, int, int]]:

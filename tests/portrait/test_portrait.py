@@ -1,5 +1,7 @@
 """Photos of every kind give the same face, large ones are bounded, and of several faces one is chosen."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,3 +92,11 @@ def test_what_can_move_is_free_to_the_outline_and_all_else_is_held(degrees):
     for x0, y0, x1, y1 in region.bands:
         covered[y0:y1, x0:x1] = True
     assert covered[region.hold < 1].all() and not covered.all()
+
+
+def test_in_a_close_up_everything_may_move_and_nothing_is_said_of_it():
+    landmarks = MEAN_FACE * 380 + [210, 180, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        portrait = Portrait(np.full((420, 420, 3), 128, np.uint8), landmarks, "warp")
+    assert portrait.region.hold.max() == 0
