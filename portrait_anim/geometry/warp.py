@@ -136,7 +136,8 @@ class Warper:
         self.views, self.frame = views, frame
         self._seen = np.stack([_evened_along_rings(v.mesh.seen) for v in views])  # (V, F)
         self._facing = np.stack([mesh.facing(v.mesh.vertices) for v in views])
-        self._mouth_parts = np.max([v.mesh.mouth_parts for v in views], 0)
+        # A mirror image shows no more of the inside of the mouth than its photo, only on the other side.
+        self._mouth_parts = np.max([v.mesh.mouth_parts for v in views if not v.is_mirror], 0)
         # How badly the canvas shows the neighbourhood of each triangle of the face, (f,).
         self._lacks = 1 - _evened(np.clip((self._seen[:1, IS_FACE[:-1]] - 0.55) / 0.3, 0, 1))[0]
         # Only a head that is turned aside hides much of its shell.

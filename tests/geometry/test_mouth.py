@@ -60,6 +60,20 @@ def test_teeth_of_a_smile_keep_their_size_under_the_upper_lip_while_the_mouth_op
         assert np.abs(seen[below > 11.5] - 10).max() < 1, more  # the cavity: the line where lip and teeth met
 
 
+def test_a_mirror_image_does_not_stretch_the_teeth_of_a_lopsided_smile():
+    own = smile(10)
+    own[mouth.LOWER[5:], 1] += 6
+    view = view_of(own)
+    target = opened(own, 40)
+    for views in ([view], [view, view.mirrored()]):
+        warp = Warper(views).warp(target)
+        flow = warp.flow(0, mesh.rasterise(warp.vertices, WHOLE), WHOLE)
+        for upper, lower in zip(mouth.UPPER[[2, 6]], mouth.LOWER[[2, 6]]):  # of the narrow side and of the wide one
+            x, top, gap = int(target[upper, 0]), target[upper, 1], own[lower, 1] - own[upper, 1]
+            rows = np.arange(int(np.ceil(top)) + 1, int(top + 0.5 * gap))
+            assert np.abs(flow[rows, x, 1] - own[upper, 1] - (rows + 0.5 - top)).max() < 0.5, len(views)
+
+
 def test_closing_lips_cover_the_teeth_and_do_not_squeeze_them():
     own = smile(14)
     below, seen = sources_down_the_middle(Warper([view_of(own)]), opened(own, -7))
