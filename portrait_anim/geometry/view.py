@@ -46,7 +46,8 @@ class View:
     @cached_property
     def cavity(self) -> np.ndarray:
         """The colour of the cavity of its mouth, (3,) float32 in 0..255, see `mouth`."""
-        return mouth.DARK * sample(self.image, mouth.lip_places(self.landmarks)[None].astype(np.float32))[0].mean(0)
+        places = mouth.lip_places(self.landmarks)[None].astype(np.float32)
+        return mouth.DARK * sample(self.image, places)[0].mean(0, dtype=np.float32)
 
     def lit_as(self, canvas: "View") -> "View":
         """Return the same view in the light of the view `canvas`."""

@@ -55,9 +55,9 @@ class Warps:
 
     ids: (B, R, h, w) integers, the triangle of every pixel, -1 outside. maps: (B, R, V, F+1, 6). table: (B, R, F+1, 6).
     On the grid of 2 px: shifts (B, R, V, 2, h/2, w/2), weights (B, R, V, 1, h/2, w/2), face, shown and cavity (B, R, 1,
-    h/2, w/2); see `geometry.warp.Warp`.
-    corners: (B, R, 2) numpy, x and y of the boxes in px. episodes: of each view the numbers of the episodes that use
-    it, None for all of them.
+    h/2, w/2); see `geometry.warp.Warp`. lips: (B, R, 10, 2) px of the crop, `mouth.lip_places` of the canvas, the same
+    for all boxes. corners: (B, R, 2) numpy, x and y of the boxes in px. episodes: of each view the numbers of the
+    episodes that use it, None for all of them.
     """
 
     ids: Tensor

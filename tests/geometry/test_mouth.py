@@ -103,6 +103,7 @@ def test_the_cavity_has_the_colour_of_the_lip_but_darker():
     view = portrait_of(ASTRONAUT).views[0]
     x, y = np.round(view.landmarks[[14, 17], :2].mean(0)).astype(int)
     lip = view.image[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).mean(0)
+    assert view.cavity.dtype == np.float32  # with another type the loops over pixels would compute in 64 bits
     assert np.abs(view.cavity / mouth.DARK - lip).max() < 30
     assert view.cavity[0] > view.cavity[1:].max() > 30
 
