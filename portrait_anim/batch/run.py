@@ -71,7 +71,7 @@ def _job(row: dict, line: int, number: int, output: str | None, force: bool) -> 
         raise InputError(f"{missing[0]} is missing; every job needs images and a driver.")
     source, _ = check_inputs([Path(image) for image in images], driver, options)
     name = name_output(own or output, tuple(map(str, photos)), driver, number, several=own is None)
-    check_output_name(name, picture=source.kind == "image")
+    check_output_name(name, picture=options.preview or source.kind == "image")
     return Job(images, driver, name, values, make_folder=True, line=line)
 
 
@@ -227,7 +227,7 @@ def run_batch(
 def check_files(jobs: list[Job]) -> None:
     """Raise InputError, with their names and the lines of their jobs, if any files that the jobs read are missing.
 
-    A job whose output is there already needs none.
+    Jobs that stand in no list have no lines. A job whose output is there already needs none.
     """
     lines: dict[str, list[int]] = {}
     for job in jobs:
@@ -236,7 +236,7 @@ def check_files(jobs: list[Job]) -> None:
             for name in dict.fromkeys(missing):
                 lines.setdefault(name, []).append(job.line)
     if lines:
-        said = [f"{name} ({_lines(of_name)})" for name, of_name in lines.items()]
+        said = [f"{name} ({_lines(of_name)})" if any(of_name) else name for name, of_name in lines.items()]
         if len(said) > MOST_SAID:
             said[MOST_SAID - 1 :] = [f"{len(said) - MOST_SAID + 1} more"]
         count = "1 file is" if len(lines) == 1 else f"{len(lines)} files are"

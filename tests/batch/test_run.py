@@ -9,7 +9,7 @@ import pytest
 from support import ASTRONAUT, MONA_LISA, PATIENCE, assert_refused, run_tool, start_python, until, write_csv
 
 from portrait_anim.batch.jobs import Job, expand
-from portrait_anim.batch.run import read_jobs
+from portrait_anim.batch.run import read_jobs, run_batch
 from portrait_anim.errors import InputError, UsageError
 
 
@@ -115,6 +115,18 @@ def test_all_missing_files_are_told_before_the_first_job_starts(tmp_path, clip):
     write_csv(tmp_path / "jobs.csv", *many)
     done = run_tool("batch", "jobs.csv", cwd=tmp_path)
     assert_refused(done, 3, "20 files are missing: 0.jpg (line 2), 1.jpg", "8.jpg (line 10), 11 more; put")
+
+
+def test_missing_files_of_jobs_that_stand_in_no_list_are_told_without_lines(tmp_path):
+    with pytest.raises(InputError, match="^1 file is missing: bad.jpg; put"):
+        list(run_batch([Job(("bad.jpg",), "nod", "x.mp4")], tmp_path / "report.jsonl"))
+
+
+def test_a_preview_may_be_named_after_one_picture_as_for_animate(tmp_path):
+    row = dict(images="a.jpg", driver="b.mp4", output="x.png", preview="yes")
+    assert read_jobs(write_csv(tmp_path / "jobs.csv", row))[0].target == "x.preview.png"
+    with pytest.raises(InputError, match="one PNG cannot hold a video"):
+        read_jobs(write_csv(tmp_path / "jobs.csv", row | {"preview": "no"}))
 
 
 def test_a_finished_job_needs_its_files_no_longer(tmp_path, clip):
