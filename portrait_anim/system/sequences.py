@@ -21,7 +21,8 @@ class ArrayFile:
     """A sequence of float32 arrays of one shape in a temporary file without a name, which nothing can leave behind.
 
     It is read like an array, but only by frame and by range: `[t]` and `[a:b]` return copies. In the same places it can
-    be written to; the new values may be of any shape that numpy would broadcast. Several threads may use it at once.
+    be written to; the new values may be of any shape that numpy would broadcast. Several threads may read and write at
+    once, but only one may add to it.
 
     shape: of each array. length: the number of arrays at first, all of them zero.
 

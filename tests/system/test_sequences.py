@@ -1,7 +1,6 @@
 """Sequences in temporary files: they read like arrays, and their faults are one sentence."""
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -83,6 +82,8 @@ def test_a_missing_folder_for_temporary_files_is_one_sentence(tmp_path, monkeypa
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 def test_a_full_folder_for_temporary_files_ends_the_command_with_one_sentence(tmp_path):
     """A limit for the size of files stands for the full disk: 300 kB, which the landmarks of 52 frames fill."""
+    import resource
+
     command = [sys.executable, "-m", "portrait_anim", ASTRONAUT, "-d", CLIP, "--max-size", "160", "-o", "x.mp4"]
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
     pipes = {"capture_output": True, "text": True, "env": {**os.environ, **SCREEN}}
