@@ -136,8 +136,7 @@ class Warper:
         self.views, self.frame = views, frame
         self._seen = np.stack([_evened_along_rings(v.mesh.seen) for v in views])  # (V, F)
         self._facing = np.stack([mesh.facing(v.mesh.vertices) for v in views])
-        # A mirror image shows no more of the inside of the mouth than its photo, only on the other side.
-        self._mouth_parts = np.max([v.mesh.mouth_parts for v in views if not v.is_mirror], 0)
+        self._mouth_parts = np.stack([v.mesh.mouth_parts for v in views])  # (V, 2, 9)
         # How badly the canvas shows the neighbourhood of each triangle of the face, (f,).
         self._lacks = 1 - _evened(np.clip((self._seen[:1, IS_FACE[:-1]] - 0.55) / 0.3, 0, 1))[0]
         # Only a head that is turned aside hides much of its shell.
@@ -153,7 +152,13 @@ class Warper:
         table = np.stack([LABELS == MOUTH, LABELS == EYE, depth, depth * 0, depth * 0, depth * 0], 1)
         self._table = np.concatenate([table, [[0, 0, 1, 0, 1, 0]]]).astype(np.float32)
 
-    def _shares(self, vertices: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    def _parts_of_mouth(self, fits: np.ndarray) -> np.ndarray:
+        """Return the parts inside the mouth, (2, 9) over `rigid_size`, of whichever photo shows it. fits: (V, P)."""
+        share = fits[:, 0].copy()
+        share[0] = 1 - share.sum()
+        return np.einsum("v,vpn->pn", share, self._mouth_parts)
+
+    def _shares(self, vertices: np.ndarray, ids: np.ndarray, fits: np.ndarray) -> np.ndarray:
         """Return the share of each view in each triangle, (V, F+1).
 
         At the canvas' own pose and expression all is the canvas'.
@@ -173,7 +178,7 @@ class Warper:
             # Triangle by triangle, two halves of a face would be mottled.
             gain[:, IS_FACE[:-1]] = np.clip(1.5 * _evened(gain[:, IS_FACE[:-1]]), 0, self._lacks)
             share[1:, :-1] = _sharpened(gain * np.where(mirror, 0.5, 1)) * gain.max(0)
-        for part, better in zip(_PART_MASKS, self._fits(openness(vertices[: mesh.N_LANDMARKS])).T):
+        for part, better in zip(_PART_MASKS, fits.T):
             if better.any():
                 share[1:, :-1] = share[1:, :-1] * (1 - part * better.sum()) + part * better[1:, None]
         share[0] = 1 - share[1:].sum(0)
@@ -195,11 +200,12 @@ class Warper:
         """Return the warp that brings the views to target landmarks (478, 3), px of the crop."""
         vertices = self.views[0].mesh.posed(target)
         size = mesh.rigid_size(target)
-        lengths = mouth.fitting(self._mouth_parts * size, target)
+        fits = self._fits(openness(vertices[: mesh.N_LANDMARKS]))
+        lengths = mouth.fitting(self._parts_of_mouth(fits) * size, target)
         thirds = vertices.copy()  # of the mouth, as the views are compared
         vertices[-mouth.N_HEMS :] = mouth.hems(lengths, target)
         ids = mesh.rasterise(vertices, self.frame, STEP)
-        share = self._shares(thirds, ids)
+        share = self._shares(thirds, ids, fits)
         face = np.take(IS_FACE, ids, mode="wrap").astype(np.float32)  # -1 takes the last
         shell_weight = cv2.GaussianBlur(1 - face, (0, 0), _SHELL_BLUR)
         count = len(self.views)

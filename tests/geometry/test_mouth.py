@@ -115,6 +115,15 @@ def test_a_second_photo_shows_its_own_teeth_at_their_size():
     assert np.abs(seen - below)[below < 23].max() < 0.7
 
 
+def test_a_second_photo_that_is_not_used_does_not_stretch_the_teeth_of_the_first():
+    own = smile(10)
+    warper = Warper([view_of(own), view_of(own).mirrored(), view_of(smile(60))])
+    target = opened(own, 5)
+    assert not warper.warp(target).used[2]
+    below, seen = sources_down_the_middle(warper, target)
+    assert np.abs(seen - below)[below < 9].max() < 0.5
+
+
 def test_the_warp_is_continuous_as_the_mouth_opens():
     view = portrait_of(ASTRONAUT).views[0]
     warper = Warper([view])

@@ -146,7 +146,8 @@ def test_the_mirror_image_takes_over_a_part_of_the_face_and_not_single_triangles
     canvas = profile(50)
     warper = Warper([canvas, canvas.mirrored()])
     vertices = canvas.mesh.posed(turned(PORTRAIT, np.radians(20)))
-    share = warper._shares(vertices, mesh.rasterise(vertices, WHOLE, STEP))[1]
+    fits = np.zeros((2, 3))
+    share = warper._shares(vertices, mesh.rasterise(vertices, WHOLE, STEP), fits)[1]
     face = IS_FACE[:-1]
     middles = HeadMesh(MEAN_FACE).vertices[TRIANGLES[face]].mean(1)
     near = np.linalg.norm(middles[:, None] - middles[None], axis=-1) < 0.05
