@@ -28,26 +28,35 @@ def page_folder(folder: Path) -> Iterator[Path]:
 
     The `with` block gets an empty folder to write to, a hidden one in `folder`, which is made if it is missing. At the
     end of the block the files move to the same places in `folder`. They replace those of the same names, and what only
-    a replaced page showed is removed; all other files stay. After an exception everything is as it was before. Raises
-    OutputError in place of any OSError.
+    a replaced page showed is removed; all other files stay. After an exception in the block everything is as it was
+    before. Raises OutputError when the folder cannot be written to.
     """
     missing = missing_folders(folder)
     make_folder(folder)
     sweep(folder)
     hidden = partial_path(folder / "page")
     try:
-        hidden.mkdir()
+        with _told_of(folder):
+            hidden.mkdir()
         yield hidden
-        with signals_deferred():
+        with _told_of(folder), signals_deferred():
             _move(hidden, folder)
         missing = []
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror}); check the folder and its space.") from error
     finally:
         remove(hidden)
         for part in missing:
             with suppress(OSError):  # somebody else has put something there
                 part.rmdir()
+
+
+@contextmanager
+def _told_of(folder: Path) -> Iterator[None]:
+    """Tell of an OSError as of a folder that cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{folder}: cannot be written ({reason}); check the folder and its space.") from error
 
 
 def _move(hidden: Path, folder: Path) -> None:

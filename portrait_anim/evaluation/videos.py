@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import InputError, InputErrors
+from ..errors import InputError, InputErrors, UsageError
 from ..landmarks.following import TRACK_SIZE
 from ..landmarks.tracking import find_faces
 from ..media.photo import load_photo
@@ -92,7 +92,7 @@ def evaluate_videos(
         for done, (video, portrait, driver) in enumerate(todo, 1):
             try:
                 measured.append(_measure(video, portrait, driver, likeness, page))
-            except InputError as error:
+            except (InputError, UsageError) as error:  # such as a frame rate out of range
                 left_out.append({"video": video.name, "why": str(error)})
             progress(done, len(todo))
         if not measured:

@@ -40,15 +40,15 @@ def gaps(landmarks: np.ndarray) -> np.ndarray:
     return np.linalg.norm(landmarks[LOWER] - landmarks[UPPER], axis=1)
 
 
-def openedness(landmarks: np.ndarray) -> float:
-    """Return how far the mouth of landmarks (478, 3) is open: 0 up to a smile, 1 where its depth is seen."""
+def depth_shown(landmarks: np.ndarray) -> float:
+    """Return how far landmarks (478, 3) let one look into the mouth: 0 up to a smile, 1 where it is wide open."""
     width = np.linalg.norm(landmarks[CORNERS[0]] - landmarks[CORNERS[1]])
     return float(np.clip((gaps(landmarks).max() / width - _SMILE) / (_OPEN - _SMILE), 0, 1))
 
 
 def parts(landmarks: np.ndarray) -> np.ndarray:
     """Return how much of the inside hangs on the upper and on the lower lip, (2, 9), in the unit of the landmarks."""
-    lower = openedness(landmarks) / 2
+    lower = depth_shown(landmarks) / 2
     return gaps(landmarks) * np.array([[1 - lower], [lower]])
 
 

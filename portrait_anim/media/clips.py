@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OutputError
-from ..system.files import temporary_file, temporary_folder
+from ..system.files import temporary_faults, temporary_file, temporary_folder
 from .ffmpeg import GUARDED, last_words, read_log, start_ffmpeg, url
 from .reading import EXACT_SCALING, read_whole
 
@@ -47,8 +47,9 @@ def decode_clip(data: bytes, count: int, side: int, grey: bool = False) -> np.nd
     shape = (count, side, side) if grey else (count, side, side, 3)
     # The file has no name that could outlive a process that is killed; ffmpeg can seek in it all the same.
     with temporary_file() as file, temporary_file() as log:
-        file.write(data)
-        file.seek(0)
+        with temporary_faults():
+            file.write(data)
+            file.seek(0)
         arguments = ["-nostdin", "-threads", "1", *GUARDED, "-i", url("/dev/stdin"), "-frames:v", str(count)]
         arguments += ["-sws_flags", EXACT_SCALING, "-pix_fmt", "gray" if grey else "rgb24", "-f", "rawvideo", "pipe:1"]
         with start_ffmpeg(arguments, log, stdin=file, stdout=subprocess.PIPE) as process:

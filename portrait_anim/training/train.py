@@ -130,7 +130,7 @@ def _train(
     with _asked_to_stop() as stop:
         for episodes in _loader(trainer, workers):
             terms = trainer.train_step(episodes)
-            clock.add(terms if log else None)
+            clock.add(terms if log is not None else None)
             ended = trainer.step == config.steps or clock.plan_is_over()
             settled = ended or trainer.step % config.settle_every == 0
             if settled:
