@@ -16,7 +16,7 @@ from ..geometry.view import CROP, View, sample
 from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
 from .conditioning import PLACE, STRIDE, Condition, condition
-from .palette import MouthPalette
+from .palette import MouthPalette, keep_dark
 from .texture import keep_texture
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Renderer:
         painted = paint_box(seen, self._views, self._plate, painting)
         if painting is not None:
             keep_texture(painted)
+            keep_dark(painted, seen.cavity)
             if self._palette is not None:
                 self._palette.apply(painted, seen.mouth)
         return Square(warp, seen, painted)
