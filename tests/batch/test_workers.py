@@ -95,7 +95,7 @@ def test_a_job_that_always_loses_its_worker_fails_alone():
 def test_the_same_jobs_on_a_ray_cluster_of_two_machines(tmp_path, clip, ray_address):
     rows = [dict(images=image, driver=clip, max_size=128) for image in (ASTRONAUT, "bad.jpg", MONA_LISA)]
     write_csv(tmp_path / "jobs.csv", *rows)
-    options = ["-o", "out/", "--ray", ray_address, "--threads", "1", "--workers", "3"]  # one waits for its place
+    options = ["-o", "out/", "--ray", ray_address, "--threads", "1", "--workers", "3", "--keep-going"]
     done = run_tool_alone("batch", "jobs.csv", *options, cwd=tmp_path)
     assert done.returncode == 5, done.stderr
     assert "2 made, 0 were there already, 1 failed" in done.stdout, done.stderr

@@ -61,13 +61,13 @@ def _train_until(
 
 
 def test_untrained_it_is_the_warp_and_training_goes_down_on_one_batch(train, tiny_model):
-    config = replace(FEW, batch=1, warm_up=5, learning_rate=2e-3, adversarial_after=10**6)
+    config = replace(FEW, batch=1, warm_up=5, learning_rate=5e-4, adversarial_after=10**6)
     trainer = Trainer(train, tiny_model, config)
     batch = batch_of(trainer)
     reports = [trainer.train_step(batch) for _ in range(20)]
     assert reports[0]["l1"] == pytest.approx(reports[0]["l1 warp"].item(), abs=1e-3)
     total = [float(r["image"] + r["warp"] + r["paint"] + r["face"] + r["face_local"]) for r in reports]
-    assert np.isfinite(total).all() and np.median(total[-5:]) < 0.95 * total[0]
+    assert np.isfinite(total).all() and np.median(total[-5:]) < 0.9 * total[0]
 
 
 def as_sharp(shards: list) -> list:
