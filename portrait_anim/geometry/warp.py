@@ -27,7 +27,7 @@ _TURNED = np.sin(np.radians(20))  # of the photo, away from the camera
 _IS_OUTER = np.append(LABELS >= RING + 2, True)
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
 _EVERYWHERE = np.ones((CROP // STEP, CROP // STEP), np.float32)
-_IS_CAVITY = np.append(mesh.IS_CAVITY, False)
+_CAVITY_COVER = np.append(mouth.COVER * mesh.IS_CAVITY, 0).astype(np.float32)
 IS_FACE = np.append(LABELS < RING, False)  # of every triangle, and of "outside the mesh"
 
 
@@ -252,8 +252,9 @@ class Warper:
         # The face's own edge against the plate is softened: a hard maximum with the matte would be jagged.
         soft = cv2.GaussianBlur(face, (0, 0), _FACE_BLUR)
         shown = 1 - cv2.GaussianBlur(np.maximum(far, near * weights[0]), (0, 0), _FACE_BLUR)
-        cavity = mouth.COVER * np.take(_IS_CAVITY, ids, mode="wrap").astype(np.float32)
-        cavity = cv2.GaussianBlur(cavity, (0, 0), _FACE_BLUR)
+        cavity = np.take(_CAVITY_COVER, ids, mode="wrap")
+        y0, x0, y1, x1 = _grown(cv2.boundingRect((cavity > 0).astype(np.uint8)), _REACH, ids.shape)
+        cavity[y0:y1, x0:x1] = cv2.GaussianBlur(cavity[y0:y1, x0:x1], (0, 0), _FACE_BLUR)
         return Warp(self.frame, vertices, maps, shifts, weights, soft, shown, cavity, table, used)
 
     def _hidden(self, n: int, ids: np.ndarray, face: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
