@@ -38,9 +38,9 @@ def page_folder(folder: Path) -> Iterator[Path]:
     try:
         with _told_of(folder):
             hidden.mkdir()
-        yield hidden
-        with _told_of(folder), signals_deferred():
-            _move(hidden, folder)
+            yield hidden
+            with signals_deferred():
+                _move(hidden, folder)
         missing = []
     finally:
         remove(hidden)
@@ -51,10 +51,13 @@ def page_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _told_of(folder: Path) -> Iterator[None]:
-    """Tell of an OSError as of a folder that cannot be written to."""
+    """Tell of an OSError as of a folder that cannot be written to, unless it names files elsewhere alone."""
     try:
         yield
     except OSError as error:
+        named = [Path(os.fsdecode(name)).resolve() for name in (error.filename, error.filename2) if name is not None]
+        if named and not any(file.is_relative_to(folder.resolve()) for file in named):
+            raise
         reason = error.strerror or error
         raise OutputError(f"{folder}: cannot be written ({reason}); check the folder and its space.") from error
 

@@ -1,5 +1,6 @@
 """The pages: they open from a file, load nothing from elsewhere, and work in a real Chromium."""
 
+import errno
 import importlib.util
 import json
 import re
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from support import PATIENCE, clip_frames, run_tool, write_video
 
-from portrait_anim.errors import InputError
+from portrait_anim.errors import InputError, OutputError
 from portrait_anim.evaluation.blind import blind
+from portrait_anim.evaluation.pages import page_folder
 from portrait_anim.evaluation.report import Report
 from portrait_anim.evaluation.tables import Column, Table
 
@@ -260,3 +262,15 @@ def test_a_folder_that_cannot_be_made(option, tmp_path, shards, tiny):
     (tmp_path / "taken").write_text("")
     done = run_tool("evaluate", shards, "--weights", tiny, option, "taken", cwd=tmp_path)
     assert done.returncode == 4 and "cannot be made" in done.stderr and "taken" in done.stderr, done.stderr
+
+
+def test_a_disk_that_fills_up_is_said_of_the_folder_and_other_faults_are_not(tmp_path):
+    folder = tmp_path / "page"
+    for given, expected in (
+        (OSError(errno.ENOSPC, "No space left on device"), OutputError),  # of a write: it names no file
+        (OSError(errno.ENOSPC, "No space left on device", "in.mp4", None, f"{folder}/x"), OutputError),  # of a copy
+        (FileNotFoundError(errno.ENOENT, "No such file", "clip.mp4"), FileNotFoundError),
+    ):
+        with pytest.raises(expected), page_folder(folder):
+            raise given
+        assert not folder.exists()
