@@ -83,7 +83,7 @@ class Seen:
     """What the generator sees of N = B R boxes, the twin of `painting.conditioning.Condition`.
 
     x: (N, 13, h, w). flows, weights: of each view, (b, R, 2, h, w) px and (b, R, 1, h, w) for the b episodes that use
-    it, None if there are none. face, shown, cavity: (N, 1, h, w).
+    it, None if there are none. face, shown, cavity: (N, 1, h, w). dark: (N, 3, 1, 1), the colour of the cavity.
     """
 
     x: Tensor
@@ -92,6 +92,7 @@ class Seen:
     face: Tensor
     shown: Tensor
     cavity: Tensor
+    dark: Tensor
     warps: Warps
 
 
@@ -118,7 +119,8 @@ def condition(warps: Warps, views: Tensor, plate: Tensor, drawing: Tensor) -> Se
         weights.append(enlarged(some(warps.weights)).unflatten(0, shape))
         shell = of(places) + enlarged(shifts).unflatten(0, shape)
         flows.append(torch.where(of(is_face), _mapped(of(ids), some(warps.maps), of(places)), shell))
-    seen = Seen(torch.empty(0), flows, weights, *map(enlarged, (warps.face, warps.shown, warps.cavity)), warps)
+    soft = map(enlarged, (warps.face, warps.shown, warps.cavity))
+    seen = Seen(torch.empty(0), flows, weights, *soft, _cavity_colour(warps, views), warps)
     colours, matte = _moved(views, seen)
     count = len(ids.flatten(0, 1))
     table = _looked_up(warps.table.flatten(0, 1), ids.flatten(0, 1).flatten(1)).transpose(1, 2)
@@ -127,14 +129,17 @@ def condition(warps: Warps, views: Tensor, plate: Tensor, drawing: Tensor) -> Se
     return seen
 
 
+def _cavity_colour(warps: Warps, views: Tensor) -> Tensor:
+    """Return the colour of the cavity of the canvas' mouth for every box, (N, 3, 1, 1), as `View.cavity`."""
+    lips = _looked_at(views[:, 0, :3].float(), warps.lips[:, :1, :, :, None].transpose(2, 3)).mean((3, 4))
+    return (mouth.DARK * (lips + 1) - 1).repeat_interleave(warps.corners.shape[1], 0).flatten(0, 1)[..., None, None]
+
+
 def _moved(views: Tensor, seen: Seen, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the views' colours (N, 3, h, w) and the matte (N, 1, h, w), moved by the flows and blended."""
     colours, matte = carry(views, seen, residual=residual).split([3, 1], 1)
     matte = matte * seen.shown
-    lips = _looked_at(views[:, 0, :3].float(), seen.warps.lips[:, :1, :, :, None].transpose(2, 3)).mean((3, 4))
-    boxes = seen.warps.corners.shape[1]
-    dark = (mouth.DARK * (lips + 1) - 1).repeat_interleave(boxes, 0).flatten(0, 1)[..., None, None]
-    colours = colours + seen.cavity * (dark - colours)
+    colours = colours + seen.cavity * (seen.dark - colours)
     return colours, matte + seen.face * (1 - matte)
 
 
