@@ -1,4 +1,4 @@
-"""The inside of an opened mouth: dark where nothing is known of it, and in the colours of a painting.
+"""The colours of a painting inside an opened mouth.
 
 The networks have learned from photos. There the inside of a mouth is redder than the skin: on the clips of twelve
 people that no training saw, the hue angle of its darker half is less than that of their cheeks by 16 degrees in the
@@ -17,30 +17,8 @@ from ..geometry.view import View
 REDDER = 16.0  # degrees, see above
 _YELLOW = 70.0, 78.0  # degrees of the skin's hue: of 53 clips of people one had more than the first, by half a degree
 _DARK = 0.4, 0.8  # of the skin's lightness: below the first is no tooth, above the second is one
-_CHEEKS = (50, 280, 101, 330)  # landmarks
-_DIMMER = 0.8  # share of the light that is taken back where the cavity covers all of a mouth that is wide open
-_WIDE = (
-    0.15,
-    0.4,
-)  # height over width of a cavity: from the first on light is taken back, from the second on all that is
+CHEEKS = (50, 280, 101, 330)  # landmarks
 _SIDE = 0.03  # of the face's width, of the square around each that is looked at
-
-
-def keep_dark(painted: np.ndarray, cavity: np.ndarray) -> None:
-    """Take back a part of the light that a painting adds in the cavity of a mouth, in place.
-
-    Somewhere in there are teeth and a tongue, and a network that does not know where paints their mean over all of it,
-    a pale fog. By distance to the truth that is best; by eye a dark mouth is, the more so the wider it is open.
-
-    painted: as of `compose.paint_box`. cavity: (h, w) float32, see `geometry.warp.Warp`.
-    """
-    x, y, width, height = cv2.boundingRect((cavity > 0).astype(np.uint8))
-    if not width:
-        return
-    part = cavity[y : y + height, x : x + width, None]
-    ratio = 4 / np.pi * float(part.sum()) / max(width, height) ** 2  # of an ellipse in any direction
-    added = painted[y + 1 : y + 1 + height, x + 1 : x + 1 + width, 3:6]
-    added -= _DIMMER * smoothstep((ratio - _WIDE[0]) / (_WIDE[1] - _WIDE[0])) * part * np.maximum(added, 0)
 
 
 class MouthPalette(NamedTuple):
@@ -59,7 +37,7 @@ class MouthPalette(NamedTuple):
         """Return the palette that a portrait's skin asks for, None for photos: their mouths stay as painted."""
         half = max(1, round(_SIDE * float(np.ptp(view.landmarks[:468, 0]))))
         size = view.image.shape[0]
-        at = np.clip(np.round(view.landmarks[list(_CHEEKS), :2]).astype(int), half, size - half - 1)
+        at = np.clip(np.round(view.landmarks[list(CHEEKS), :2]).astype(int), half, size - half - 1)
         skin = [view.image[y - half : y + half + 1, x - half : x + half + 1].reshape(-1, 3) for x, y in at]
         lightness, red, yellow = np.median(_to_lab(np.concatenate(skin)[None])[0], 0)
         hue = float(np.degrees(np.arctan2(yellow, red)))

@@ -16,7 +16,8 @@ from ..geometry.view import CROP, View, sample
 from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
 from .conditioning import PLACE, STRIDE, Condition, condition
-from .palette import MouthPalette, keep_dark
+from .mouth_inside import MouthInside
+from .palette import MouthPalette
 from .texture import keep_texture
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Renderer:
         self._portrait = portrait
         self._warper = portrait.warper() if portrait else Warper(views)
         self._palette = MouthPalette.of(views[0])
+        self._mouth = MouthInside.of(views)
 
     @classmethod
     def of(cls, portrait: Portrait, generator: ConditionedGenerator | None = None, box: Box = WHOLE) -> Renderer:
@@ -91,7 +93,7 @@ class Renderer:
         painted = paint_box(seen, self._views, self._plate, painting)
         if painting is not None:
             keep_texture(painted)
-            keep_dark(painted, seen.cavity)
+            self._mouth.paint(painted, seen.cavity, target, self._box[:2])
             if self._palette is not None:
                 self._palette.apply(painted, seen.mouth)
         return Square(warp, seen, painted)

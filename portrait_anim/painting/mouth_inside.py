@@ -1,0 +1,148 @@
+"""The inside of a mouth that opens further than in the photos: dark, with a throat, and with teeth if none were seen.
+
+A network that is trained by distance to the truth paints the mean of all mouths that there might be, a pale fog. A row
+of plain teeth in the light of the photo is not the person's own either, but it is what a mouth looks like. They are
+fixed to the skull, not to the lips: a lip that rises shows more of them, and a turn of the head takes them along.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from ..geometry import mouth
+from ..geometry.mesh import LEFT_EYE, MEAN_FACE, RIGHT_EYE
+from ..geometry.pose import canonical, estimate_poses
+from ..geometry.smoothing import smoothstep
+from ..geometry.view import View, sample
+from .palette import CHEEKS
+
+# Lengths are in face heights, of which an adult's has about 180 mm; gaps of the lips are in widths of the mouth.
+_BORDERS = np.array([0, 0.048, 0.085, 0.12, 0.148, 0.172])  # between the teeth, seen from the front, from the middle
+_DROP = 0.03  # how far the edges of the incisors lie below the edge of the closed upper lip ...
+_BEHIND = 0.01  # ... and behind it
+_SMILE, _ARCH = 1.3, 5.0  # edges rise, and teeth lie further back, by so much times the squared distance to the middle
+_CORNER = 0.006  # how much shorter a tooth is at its sides
+_LONG = 0.035  # a tooth, over which light falls off upwards
+_WIDEST = 0.16  # from the middle to where no light comes to the teeth any more
+_CLOSED = 0.03, 0.07  # gap in the photos: up to the first they show no teeth, from the second on what there is
+_PARTED = 0.03, 0.2  # gap: lips that part let little light in
+_WIDE = 0.15, 0.4  # height over width of a cavity, or gap: from the first to the second all this comes to its full
+_DIMMER = 0.8  # share of the light added by a painting that is taken back
+_THROAT = 0.45  # share of what is left that is missing in its middle
+_THROAT_SIZE = 0.2, 0.09  # its deviations, of the gap and in face heights
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def keep_dark(painted: np.ndarray, cavity: np.ndarray) -> None:
+    """Take back a part of the light that a painting adds in the cavity of a mouth, in place.
+
+    By distance to the truth the fog is best; by eye a dark mouth is, the more so the wider it is open.
+
+    painted: as of `compose.paint_box`. cavity: (h, w) float32, see `geometry.warp.Warp`.
+    """
+    x, y, width, height = cv2.boundingRect((cavity > 0).astype(np.uint8))
+    if not width:
+        return
+    part = cavity[y : y + height, x : x + width, None]
+    ratio = 4 / np.pi * float(part.sum()) / max(width, height) ** 2  # of an ellipse in any direction
+    added = painted[y + 1 : y + 1 + height, x + 1 : x + 1 + width, 3:6]
+    added -= _DIMMER * _between(_WIDE, ratio) * part * np.maximum(added, 0)
+
+
+class MouthInside(NamedTuple):
+    """What is known of the inside of a person's mouth before it opens.
+
+    edge: where the edges of the middle incisors are on the canonical shape, (3,). colour: of teeth in full light, (3,)
+    float32 in 0..255. teeth: how much of them is to be painted, 0 to 1.
+    """
+
+    edge: np.ndarray
+    colour: np.ndarray
+    teeth: float
+
+    @classmethod
+    def of(cls, views: list[View]) -> MouthInside:
+        """Return the inside of the mouth of the person in the views, the first of which is the canvas."""
+        canvas = views[0]
+        own = canvas.landmarks[None]
+        lip = canonical(own, estimate_poses(own, MEAN_FACE))[0, 13]
+        teeth = 1 - float(_between(_CLOSED, max(_gap(view.landmarks) for view in views)))
+        return cls(lip + (0, _DROP, _BEHIND), _colour_of_teeth(canvas), teeth)
+
+    def paint(self, painted: np.ndarray, cavity: np.ndarray, target: np.ndarray, corner: tuple[int, int]) -> None:
+        """Paint the inside of the mouth over what the networks paint there, in place.
+
+        painted: as of `compose.paint_box`. cavity: (h, w) float32, see `geometry.warp.Warp`. target: landmarks (478,
+        3), px of the crop, in which the box begins at corner (x, y).
+        """
+        keep_dark(painted, cavity)
+        x, y, width, height = cv2.boundingRect((cavity > 0).astype(np.uint8))
+        if not width:
+            return
+        pose = estimate_poses(target[None], MEAN_FACE)
+        columns, rows = np.arange(width) + (x + corner[0] + 0.5), np.arange(height) + (y + corner[1] + 0.5)
+        pixels = np.stack(np.meshgrid(columns, rows), -1)
+        across, down = self._on_teeth(pixels, pose.rotation[0], pose.scale[0], pose.shift[0])
+        gap, inside = _gap(target), cavity[y : y + height, x : x + width] / np.float32(mouth.COVER)
+        upper, lower = (canonical(target[None, [13, 14]], pose)[0] - self.edge)[:, 1]
+        depth = (down - upper) / max(float(lower - upper), 1e-3)
+        throat = np.exp(-(((depth - 0.45) / _THROAT_SIZE[0]) ** 2) - (across / _THROAT_SIZE[1]) ** 2)
+        part = painted[y + 1 : y + 1 + height, x + 1 : x + 1 + width]
+        picture = part[..., :3] + part[..., 3:6]
+        change = -_THROAT * _between(_WIDE, gap) * (inside * throat)[..., None] * picture
+        if self.teeth:
+            light, edge = _row_of_teeth(across)
+            up = -down - edge
+            cover = self.teeth * inside * smoothstep(up * pose.scale[0] / 1.6 + 0.5)  # soft over 1.6 px
+            light *= (0.4 + 0.6 * _between(_PARTED, gap)) * (1 - 0.4 * np.clip(up / _LONG, 0, 1))
+            change += cover[..., None] * (light[..., None] * self.colour - picture - change)
+        part[..., 3:6] += change
+
+    def _on_teeth(
+        self, pixels: np.ndarray, rotation: np.ndarray, scale: float, shift: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return which places of the row of teeth pixels (h, w, 2) show: across it and down from its edge, (h, w)."""
+        seen = (pixels - shift[:2]) / scale - rotation[:2] @ self.edge
+        flatten = np.linalg.inv(rotation[:2, :2]).T
+        flat = seen @ flatten
+        for _ in range(2):  # the arch of the teeth depends on the place across it, which depends on the arch
+            back = _ARCH * np.clip(flat[..., :1], -_WIDEST, _WIDEST) ** 2
+            flat = (seen - rotation[:2, 2] * back) @ flatten
+        return flat[..., 0], flat[..., 1]
+
+
+def _row_of_teeth(across: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the light on teeth, 0 to 1, and how high their edges are, at places across the row."""
+    side = np.abs(across)
+    number = np.clip(np.searchsorted(_BORDERS, side, "right") - 1, 0, len(_BORDERS) - 2)
+    first, last = _BORDERS[number], _BORDERS[number + 1]
+    within = np.clip((side - first) / (last - first), 0, 1) * 2 - 1  # -1 and 1 at the sides of a tooth
+    light = 1 - 0.16 * within**8 - 0.65 * np.clip(side / _WIDEST, 0, 1) ** 2
+    return light, _SMILE * side**2 + _CORNER * within**6
+
+
+def _colour_of_teeth(view: View) -> np.ndarray:
+    """Guess the colour of teeth in the light of a photo from the whites of the eyes, the lips and the cheeks."""
+    eyes = np.zeros(view.image.shape[:2], np.uint8)
+    for lids in (RIGHT_EYE, LEFT_EYE):
+        cv2.fillPoly(eyes, [np.round(view.landmarks[lids, :2]).astype(np.int32)], 1)
+    whites = float(np.percentile(view.image[eyes > 0] @ _LUMA, 85)) if eyes.any() else 0.0
+    lips = float(view.cavity @ _LUMA) / mouth.DARK
+    cheeks = sample(view.image, view.landmarks[None, CHEEKS, :2].astype(np.float32))[0].mean(0)
+    tint = 0.4 + 0.6 * cheeks / max(float(cheeks @ _LUMA), 1.0)
+    tint[0] = min(tint[0], 1.12)  # red skin has no red teeth
+    return (min(0.6 * lips + 0.5 * whites, 235.0) * tint).astype(np.float32)
+
+
+def _gap(landmarks: np.ndarray) -> float:
+    """Return the largest gap of the lips of landmarks (478, 3), in widths of the mouth."""
+    first, last = landmarks[list(mouth.CORNERS)]
+    return float(mouth.gaps(landmarks).max() / np.linalg.norm(first - last))
+
+
+def _between(ends: tuple[float, float], value: float) -> float:
+    """Return how far a value is between two ends, smoothly from 0 to 1."""
+    return smoothstep((value - ends[0]) / (ends[1] - ends[0]))
