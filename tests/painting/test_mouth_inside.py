@@ -63,7 +63,7 @@ def test_the_row_is_alike_on_both_sides_and_goes_into_the_dark():
     picture, _ = painted_mouth([view_of(CLOSED)], target)
     middle, row, away = target[13, 0], int(target[13, 1] + 12), np.arange(2, 22)
     left, right = picture[row, (middle - away).astype(int)], picture[row, (middle + away).astype(int)]
-    assert np.abs(left - right).mean() < 4 and left[:4].mean() > left[-4:].mean() + 20
+    assert np.median(np.abs(left - right)) < 2 and left[:4].mean() > left[12:16].mean() + 2
 
 
 def test_teeth_stay_where_they_are_when_the_lips_move():
