@@ -1,4 +1,4 @@
-"""The inside of a mouth that opens further than in the photos: dark, with a throat, and with teeth if none were seen.
+"""The inside of a mouth that opens: dark where little is known of it, and with teeth where the photo shows none.
 
 A network that is trained by distance to the truth paints the mean of all mouths that there might be, a pale fog. A row
 of plain teeth in the light of the photo is not the person's own either, but it is what a mouth looks like. They are
@@ -27,11 +27,13 @@ _SMILE, _ARCH = 1.3, 5.0  # edges rise, and teeth lie further back, by so much t
 _CORNER = 0.006  # how much shorter a tooth is at its sides
 _LONG = 0.035  # a tooth, over which light falls off upwards
 _WIDEST = 0.16  # from the middle to where no light comes to the teeth any more
-_CLOSED = 0.03, 0.07  # gap in the photos: up to the first they show no teeth, from the second on what there is
+_CLOSED = 0.03, 0.07  # gap in the photos: up to the first they show nothing, from the second on what there is
 _PARTED = 0.03, 0.2  # gap: lips that part let little light in
-_WIDE = 0.15, 0.4  # height over width of a cavity, or gap: from the first to the second all this comes to its full
+_WIDE = 0.15, 0.4  # height over width of a cavity: from the first to the second its light is taken back
 _DIMMER = 0.8  # share of the light added by a painting that is taken back
-_THROAT = 0.45  # share of what is left that is missing in its middle
+_FAR = 0.2, 0.4  # gap: from the first to the second one looks into the throat
+_THROAT = 0.4  # share of the light that is missing in its middle
+_TONGUE = 0.6  # share of the colour of the lip, instead of its own, that the floor of the mouth has
 _THROAT_SIZE = 0.2, 0.09  # its deviations, of the gap and in face heights
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -56,11 +58,13 @@ class MouthInside(NamedTuple):
     """What is known of the inside of a person's mouth before it opens.
 
     edge: where the edges of the middle incisors are on the canonical shape, (3,). colour: of teeth in full light, (3,)
-    float32 in 0..255. teeth: how much of them is to be painted, 0 to 1.
+    float32 in 0..255. lip: the colour of the lip over its lightness, (3,) float32. teeth: how much of them is to be
+    invented, 0 to 1.
     """
 
     edge: np.ndarray
     colour: np.ndarray
+    lip: np.ndarray
     teeth: float
 
     @classmethod
@@ -70,7 +74,8 @@ class MouthInside(NamedTuple):
         own = canvas.landmarks[None]
         lip = canonical(own, estimate_poses(own, MEAN_FACE))[0, 13]
         teeth = 1 - float(_between(_CLOSED, max(_gap(view.landmarks) for view in views)))
-        return cls(lip + (0, _DROP, _BEHIND), _colour_of_teeth(canvas), teeth)
+        colour = canvas.cavity / max(float(canvas.cavity @ _LUMA), 1.0)
+        return cls(lip + (0, _DROP, _BEHIND), _colour_of_teeth(canvas), colour, teeth)
 
     def paint(self, painted: np.ndarray, cavity: np.ndarray, target: np.ndarray, corner: tuple[int, int]) -> None:
         """Paint the inside of the mouth over what the networks paint there, in place.
@@ -92,7 +97,10 @@ class MouthInside(NamedTuple):
         throat = np.exp(-(((depth - 0.45) / _THROAT_SIZE[0]) ** 2) - (across / _THROAT_SIZE[1]) ** 2)
         part = painted[y + 1 : y + 1 + height, x + 1 : x + 1 + width]
         picture = part[..., :3] + part[..., 3:6]
-        change = -_THROAT * _between(_WIDE, gap) * (inside * throat)[..., None] * picture
+        deep = _between(_FAR, gap) * inside
+        tongue = _TONGUE * deep * smoothstep((depth - 0.4) / 0.3)
+        red = (picture @ _LUMA)[..., None] * self.lip - picture
+        change = tongue[..., None] * red - (_THROAT * deep * throat)[..., None] * picture
         if self.teeth:
             light, edge = _row_of_teeth(across)
             up = -down - edge

@@ -107,6 +107,19 @@ def test_teeth_are_as_light_as_the_photo_and_tinted_as_its_light():
     assert dark.colour == pytest.approx(day / 2, rel=0.05)
 
 
+def test_the_floor_of_a_mouth_is_as_red_as_the_lip():
+    view = view_of(CLOSED)
+    view.image[int(CLOSED[14, 1]) :] = 150, 75, 75  # a red lower lip
+    target = face(36)
+    x, y = int(target[14, 0]), int(target[14, 1]) - 9
+    warp = Warper([view]).warp(target)
+    painted = np.full((CROP + 2, CROP + 2, N_RESULT), 0, np.float32)
+    painted[..., :3] = 60  # grey, as networks paint it
+    MouthInside.of([view]).paint(painted, warp.enlarged(warp.cavity, WHOLE), target, (0, 0))
+    red, green, blue = painted[y + 1, x + 1, :3] + painted[y + 1, x + 1, 3:6]
+    assert red > 1.3 * green and green == pytest.approx(blue, abs=1)
+
+
 def test_a_mouth_that_is_wide_open_is_not_filled_with_fog():
     y, x = np.mgrid[:64, :64]
     ellipse = lambda height: (((x - 32) / 24) ** 2 + ((y - 32) / height) ** 2 < 1).astype(np.float32)
