@@ -37,6 +37,7 @@ class Options(MotionOptions):
     fps: float | None = None
     max_size: int = 1280
     background: str = "still"
+    teeth: bool = True
     audio: bool = True
     crf: int = 18
     compare: bool = False

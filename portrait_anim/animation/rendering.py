@@ -38,7 +38,8 @@ class Rendering:
         options, track = request.options, driver.track
         canvas = self._portrait.views[0]
         retargeted = Retargeter(track, canvas.landmarks, options)
-        self._renderer = Renderer.of(self._portrait, person.generator(), painted_box(retargeted, canvas))
+        box = painted_box(retargeted, canvas)
+        self._renderer = Renderer.of(self._portrait, person.generator(), box, options.teeth)
         still = canvas.landmarks if driver.still else None
         timing = (options.speed, options.pingpong, options.loop, still)
         self._targets: Sequence = Timeline(retargeted, float(track.fps), track.cuts, *timing)

@@ -160,6 +160,13 @@ def animate(  # noqa: D103 (the help text is given to the decorator)
     background: Annotated[
         str, typer.Option(help="still: the background stays. warp: it moves with the head.", rich_help_panel="Video")
     ] = "still",
+    teeth: Annotated[
+        bool,
+        typer.Option(
+            help="Teeth for a mouth that opens and is closed in all photos; --no-teeth for babies.",
+            rich_help_panel="Video",
+        ),
+    ] = True,
     audio: Annotated[bool, typer.Option(help="Keep the driver's sound.", rich_help_panel="Video")] = True,
     crf: Annotated[
         int,

@@ -40,6 +40,9 @@ def live(
         str, typer.Option(help="What finds the face in the photo: auto, mediapipe or face-alignment, as for animate.")
     ] = "auto",
     background: Annotated[str, typer.Option(help="still, or warp: it moves with the head.")] = "still",
+    teeth: Annotated[
+        bool, typer.Option(help="Teeth for a mouth that opens and is closed in all photos; --no-teeth for babies.")
+    ] = True,
     person: Annotated[str | None, typer.Option(help="A file of animate --save-person, instead of photos.")] = None,
     label: Annotated[bool, typer.Option(help="Write a small 'AI' into a corner of every picture.")] = True,
     private: Annotated[
@@ -99,7 +102,7 @@ def live(
         )
     for warning in () if quiet else loaded.warnings:
         say(f"warning: {warning}")
-    renderers, transfer = RenderersBySize(loaded.person), MotionOptions(**motion)
+    renderers, transfer = RenderersBySize(loaded.person, teeth), MotionOptions(**motion)
     settings = dict(options=transfer, rate=loaded.rate, threads=threads, label=label)
     try:
         if listener is not None:

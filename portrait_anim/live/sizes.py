@@ -88,12 +88,12 @@ class SizedPortrait:
 class RenderersBySize:
     """The renderers of one person in every size. They share the networks and what these know of the person.
 
-    sizes: px of the longer side, the largest first; the first is that of the person's own photo. canvas: the landmarks
-    (478, 3) of the portrait, px of the crop, which are the same in every size.
+    teeth: as of `Renderer`. sizes: px of the longer side, the largest first; the first is that of the person's own
+    photo. canvas: the landmarks (478, 3) of the portrait, px of the crop, which are the same in every size.
     """
 
-    def __init__(self, person: Person):
-        self._person, photo = person, person.portraits[0].photo
+    def __init__(self, person: Person, teeth: bool = True):
+        self._person, self._teeth, photo = person, teeth, person.portraits[0].photo
         own = max(photo.shape[:2])
         self.sizes = [own, *(size for size in SIZES if size < 0.9 * own)]
         self.canvas = person.portraits[0].views[0].landmarks
@@ -120,7 +120,7 @@ class RenderersBySize:
 
     def renderer(self, sized: SizedPortrait, box: Box) -> Renderer:
         """Return what renders the portrait in a size, and paints a box of it."""
-        return Renderer.of(sized.portrait, self._generator, box)
+        return Renderer.of(sized.portrait, self._generator, box, self._teeth)
 
     def grown(self, box: Box | None, targets: "CausalRetargeter") -> Box:
         """Return a box to be painted that holds the head of the last target, and the box before (None at first).

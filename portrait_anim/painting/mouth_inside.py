@@ -74,15 +74,17 @@ class MouthInside(NamedTuple):
     teeth: float
 
     @classmethod
-    def of(cls, views: list[View]) -> MouthInside:
-        """Return the inside of the mouth of the person in the views, the first of which is the canvas."""
+    def of(cls, views: list[View], teeth: bool = True) -> MouthInside:
+        """Return the inside of the mouth of the person in the views, the first of which is the canvas.
+
+        teeth: whether to invent any.
+        """
         canvas = views[0]
         landmarks = np.stack([view.landmarks for view in views])
         shapes = canonical(landmarks, estimate_poses(landmarks, MEAN_FACE))
-        teeth = 1 - float(_between(_CLOSED, float(lip_gap(shapes).max())))
-        return cls(
-            shapes[0, 13] + (0, _DROP, _BEHIND), _colour_of_teeth(canvas), canvas.cavity / np.float32(mouth.DARK), teeth
-        )
+        needed = 1 - float(_between(_CLOSED, float(lip_gap(shapes).max())))
+        edge, lip = shapes[0, 13] + (0, _DROP, _BEHIND), canvas.cavity / np.float32(mouth.DARK)
+        return cls(edge, _colour_of_teeth(canvas), lip, needed if teeth else 0.0)
 
     def paint(self, painted: np.ndarray, cavity: np.ndarray, target: np.ndarray, corner: tuple[int, int]) -> None:
         """Paint the inside of the mouth over what the networks paint there, in place.

@@ -63,7 +63,8 @@ class Renderer:
 
     views: the photos in crop coordinates, of which the first is the canvas. plate: (512, 512, 3) uint8, the background
     behind the person. generator: conditioned on the person, None for the warp alone. box: the part of the crop that it
-    paints. portrait: needed only for frames at the photo's own resolution; see `Renderer.of`.
+    paints. portrait: needed only for frames at the photo's own resolution; see `Renderer.of`. teeth: whether a mouth
+    that is closed in all views has teeth when it opens.
     """
 
     def __init__(
@@ -73,17 +74,24 @@ class Renderer:
         generator: ConditionedGenerator | None = None,
         box: Box = WHOLE,
         portrait: Portrait | None = None,
+        teeth: bool = True,
     ):
         self._views, self._plate, self._generator, self._box = views, plate, generator, box
         self._portrait = portrait
         self._warper = portrait.warper() if portrait else Warper(views)
         self._palette = MouthPalette.of(views[0])
-        self._mouth = MouthInside.of(views)
+        self._mouth = MouthInside.of(views, teeth)
 
     @classmethod
-    def of(cls, portrait: Portrait, generator: ConditionedGenerator | None = None, box: Box = WHOLE) -> Renderer:
+    def of(
+        cls,
+        portrait: Portrait,
+        generator: ConditionedGenerator | None = None,
+        box: Box = WHOLE,
+        teeth: bool = True,
+    ) -> Renderer:
         """Return the renderer of a portrait, which can make whole frames."""
-        return cls(portrait.views, portrait.plate, generator, box, portrait)
+        return cls(portrait.views, portrait.plate, generator, box, portrait, teeth)
 
     def square(self, target: np.ndarray) -> Square:
         """Return the frame for target landmarks (478, 3), px of the crop, as the networks' square."""

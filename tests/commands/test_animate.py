@@ -52,6 +52,22 @@ def test_output_has_rate_length_sound_and_size_of_its_sources(bundled):
     assert [p.name for p in output.parent.iterdir()] == [output.name]  # no temporary files stay
 
 
+def test_a_mouth_that_opens_has_teeth_unless_they_are_refused(tmp_path, driver):
+    """A picture of a wide mouth moves the Mona Lisa, whose lips are closed."""
+    save_image(tmp_path / "wide.png", clip_frames()[int(openness(driver.landmarks)[:, 0].argmax())])
+    pictures = []
+    for name, option in (("with.png", ()), ("without.png", ("--no-teeth",))):
+        absolute = ("--motion", "absolute", "--max-size", "720")
+        done = run_animate(MONA_LISA, "-d", "wide.png", *absolute, *option, "-o", name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        pictures.append(load_photo(tmp_path / name).astype(int))
+    lighter = (pictures[0] - pictures[1]).sum(2)
+    rows, columns = np.nonzero(np.abs(lighter) > 6)
+    assert lighter.max() > 100 and len(rows) > 60
+    width, height = np.ptp(columns) / lighter.shape[1], np.ptp(rows) / lighter.shape[0]
+    assert width < 0.15 and height < 0.06  # a row of teeth, and nothing else
+
+
 def test_the_drivers_motion_arrives(bundled, driver):
     made = track(bundled[0])
     assert made.found.mean() > 0.98
