@@ -43,8 +43,8 @@ class EpisodeConfig:
 
     @classmethod
     def for_cpu(cls) -> EpisodeConfig:
-        """Boxes of a third of a frame, and few episodes with another photo: each costs a run of the source encoder."""
-        return cls(side=288, targets=4, several=0.15)
+        """Boxes of a fifth of a frame, and few episodes with another photo: each costs a run of the source encoder."""
+        return cls(side=224, targets=4, several=0.15, edges=0.25, wide=0.2)
 
 
 class Episodes(Dataset):

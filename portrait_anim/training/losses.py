@@ -33,10 +33,10 @@ class LossWeights:
     face: float = 3.0  # FaceNet features of the frame at 256 px: identity and the parts of a face
     look: float = 1.0  # ImageNet features of the same: texture
     face_local: float = 4.0  # FaceNet features of mouth and eyes at half the resolution
-    sharp_local: float = 1.4  # both networks on mouth and eyes at 512 px, where the clip resolves them
+    sharp_local: float = 2.4  # both networks on mouth and eyes at 512 px, where the clip resolves them
     vgg19: float = 0.15  # the paper's weight, for features of Caffe's scale; only if the user has the networks
     vggface: float = 0.025
-    critic: float = 0.15  # of FeatureCritic: the share of its gradient beside that of all other terms together
+    critic: float = 0.3  # of FeatureCritic: the share of its gradient beside that of all other terms together
     adversarial: float = 0.15  # of the discriminator, which fine-tuning and the paper's kind of model have
     features: float = 4.0  # feature matching, times `adversarial`
     match: float = 0.3  # L_MCH: the discriminator's row of a person is the embedder's vector of them
