@@ -37,10 +37,11 @@ _THROAT = 0.4  # share of the light that is missing in its middle
 _TONGUE = 0.6  # share of the colour of the lip, instead of its own, that the floor of the mouth has
 _THROAT_SIZE = 0.2, 0.09  # its deviations, of the gap and in face heights
 # Of 123 people the brightest 15 % inside an opened mouth have .63 of the lightness of the lip, .14 of the cheek's and
-# .45 of the white of the eye's; where teeth are seen they are lighter by a fifth. Their colour departs from grey by .62
-# of what the cheek's does, and by less without the tongue.
-_LIGHT = 1.2 * np.array([0.63, 0.14, 0.45])
-_TINT = 0.55
+# .45 of the white of the eye's; where teeth are seen they are lighter. Their colour departs from grey by .62 of what
+# the cheek's does, and by less without the tongue. What is more than skin has is the light's or a varnish's, which is on
+# teeth, too.
+_LIGHT = 1.1 * np.array([0.63, 0.14, 0.45])
+_TINT, _SKIN = 0.55, 0.25
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -153,7 +154,8 @@ def _colour_of_teeth(view: View) -> np.ndarray:
     lips = float(view.cavity @ _LUMA) / mouth.DARK
     cheeks = sample(view.image, view.landmarks[None, CHEEKS, :2].astype(np.float32))[0].mean(0)
     lightness = float(cheeks @ _LUMA)
-    tint = 1 + _TINT * (cheeks / max(lightness, 1.0) - 1)
+    tint = cheeks / max(lightness, 1.0)
+    tint -= (1 - _TINT) * np.clip(tint - 1, -_SKIN, _SKIN)
     return (min(_LIGHT @ (lips, lightness, whites), 235.0) * tint).astype(np.float32)
 
 
