@@ -38,8 +38,8 @@ _TONGUE = 0.6  # share of the colour of the lip, instead of its own, that the fl
 _THROAT_SIZE = 0.2, 0.09  # its deviations, of the gap and in face heights
 # Of 123 people the brightest 15 % inside an opened mouth have .63 of the lightness of the lip, .14 of the cheek's and
 # .45 of the white of the eye's; where teeth are seen they are lighter. Their colour departs from grey by .62 of what
-# the cheek's does, and by less without the tongue. What is more than skin has is the light's or a varnish's, which is on
-# teeth, too.
+# the cheek's does, and by less without the tongue. What is more than skin has is the light's or a varnish's, and
+# that is on teeth, too.
 _LIGHT = 1.1 * np.array([0.63, 0.14, 0.45])
 _TINT, _SKIN = 0.55, 0.25
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
