@@ -119,7 +119,7 @@ def way(frame: int, track: MotionTrack) -> Image.Image:
         ("2  driver: landmarks", head(driver, points, 1.5)),
         ("3  target: the driver's motion", inner(draw_mesh(blank // 4, source.posed(target), target))),
         ("4  warp of the photo", inner(square.warped)),
-        ("5  what the network changes (grey: nothing)", inner(change)),
+        ("5  what is painted (grey: nothing)", inner(change)),
         ("6  result, at the photo's resolution", result),
     ]
     width, caption, gap = 320, 34, 8
