@@ -15,7 +15,7 @@ CORNERS = 78, 308
 _LIP = (178, 87, 14, 317, 402), (181, 84, 17, 314, 405)  # of the lower one, its inner and outer edge
 N_HEMS = len(UPPER) + len(LOWER)
 COVER = 0.9  # how much of what lies there the cavity's own colour covers
-DARK = 0.35  # the cavity's colour over that of the lower lip: in the median of 71 clips the middle of a mouth has .6
+DARK = 0.35  # its colour over the lower lip's. The middle of a mouth has .6 (median of 71 clips), but .6 looks like fog
 _SMILE, _OPEN = 0.16, 0.3  # gap over the width: up to the first all is upper teeth, from the second on half is
 
 
