@@ -89,7 +89,7 @@ def live(
 
     motion = dict(strength=strength, only=tuple(only or ()), mirror=mirror, max_turn=max_turn)
     of_photo = dict(face=face, tracker=tracker, max_size=max_size, background=background, person=person)
-    options = Options(**of_photo, finetune="off", **motion)
+    options = Options(**of_photo, teeth=teeth, finetune="off", **motion)
     shown = [*(images or []), *options.stand_ins()]
     make_marking = lambda: Marking(shown, "camera", private, sign_cert, sign_key)
     make_marking()  # what is wrong with a certificate is said now
@@ -102,7 +102,7 @@ def live(
         )
     for warning in () if quiet else loaded.warnings:
         say(f"warning: {warning}")
-    renderers, transfer = RenderersBySize(loaded.person, teeth), MotionOptions(**motion)
+    renderers, transfer = RenderersBySize(loaded.person, options.teeth), MotionOptions(**motion)
     settings = dict(options=transfer, rate=loaded.rate, threads=threads, label=label)
     try:
         if listener is not None:

@@ -44,10 +44,15 @@ class View:
         return np.dstack([self.image, np.rint(np.clip(self.matte, 0, 1) * 255).astype(np.uint8)])
 
     @cached_property
+    def lip(self) -> np.ndarray:
+        """The colour of its lower lip, (3,) float32 in 0..255."""
+        places = mouth.lip_places(self.landmarks)[None].astype(np.float32)
+        return sample(self.image, places)[0].mean(0, dtype=np.float32)
+
+    @cached_property
     def cavity(self) -> np.ndarray:
         """The colour of the cavity of its mouth, (3,) float32 in 0..255, see `mouth`."""
-        places = mouth.lip_places(self.landmarks)[None].astype(np.float32)
-        return mouth.DARK * sample(self.image, places)[0].mean(0, dtype=np.float32)
+        return mouth.DARK * self.lip
 
     def lit_as(self, canvas: "View") -> "View":
         """Return the same view in the light of the view `canvas`."""

@@ -84,8 +84,8 @@ class MouthInside(NamedTuple):
         landmarks = np.stack([view.landmarks for view in views])
         shapes = canonical(landmarks, estimate_poses(landmarks, MEAN_FACE))
         needed = 1 - float(_between(_CLOSED, float(lip_gap(shapes).max())))
-        edge, lip = shapes[0, 13] + (0, _DROP, _BEHIND), canvas.cavity / np.float32(mouth.DARK)
-        return cls(edge, _colour_of_teeth(canvas), lip, needed if teeth else 0.0)
+        edge = shapes[0, 13] + (0, _DROP, _BEHIND)
+        return cls(edge, _colour_of_teeth(canvas), canvas.lip, needed if teeth else 0.0)
 
     def paint(self, painted: np.ndarray, cavity: np.ndarray, target: np.ndarray, corner: tuple[int, int]) -> None:
         """Paint the inside of the mouth over what the networks paint there, in place.
@@ -93,20 +93,21 @@ class MouthInside(NamedTuple):
         painted: as of `compose.paint_box`. cavity: (h, w) float32, see `geometry.warp.Warp`. target: landmarks (478,
         3), px of the crop, in which the box begins at corner (x, y).
         """
-        keep_dark(painted, cavity)
         x, y, width, height = cv2.boundingRect((cavity > 0).astype(np.uint8))
         if not width:
             return
+        around, covered = painted[y : y + height + 2, x : x + width + 2], cavity[y : y + height, x : x + width]
+        keep_dark(around, covered)
         pose = estimate_poses(target[None], MEAN_FACE)
         columns, rows = np.arange(width) + (x + corner[0] + 0.5), np.arange(height) + (y + corner[1] + 0.5)
         pixels = np.stack(np.meshgrid(columns, rows), -1)
         across, down = self._on_teeth(pixels, pose.rotation[0], pose.scale[0], pose.shift[0])
         shape = canonical(target[None], pose)[0]
-        gap, inside = float(lip_gap(shape)), cavity[y : y + height, x : x + width] / np.float32(mouth.COVER)
+        gap, inside = float(lip_gap(shape)), covered / np.float32(mouth.COVER)
         upper, lower = shape[[13, 14], 1] - self.edge[1]
         depth = (down - upper) / max(float(lower - upper), 1e-3)
         throat = np.exp(-(((depth - 0.45) / _THROAT_SIZE[0]) ** 2) - (across / _THROAT_SIZE[1]) ** 2)
-        part = painted[y + 1 : y + 1 + height, x + 1 : x + 1 + width]
+        part = around[1:-1, 1:-1]
         picture = part[..., :3] + part[..., 3:6]
         deep = _between(_FAR, gap) * inside
         tongue = _TONGUE * deep * smoothstep((depth - 0.4) / 0.3)
@@ -151,12 +152,11 @@ def _colour_of_teeth(view: View) -> np.ndarray:
     for lids in (RIGHT_EYE, LEFT_EYE):
         cv2.fillPoly(eyes, [np.round(view.landmarks[lids, :2]).astype(np.int32)], 1)
     whites = float(np.percentile(view.image[eyes > 0] @ _LUMA, 85)) if eyes.any() else 0.0
-    lips = float(view.cavity @ _LUMA) / mouth.DARK
     cheeks = sample(view.image, view.landmarks[None, CHEEKS, :2].astype(np.float32))[0].mean(0)
     lightness = float(cheeks @ _LUMA)
     tint = cheeks / max(lightness, 1.0)
     tint -= (1 - _TINT) * np.clip(tint - 1, -_SKIN, _SKIN)
-    return (min(_LIGHT @ (lips, lightness, whites), 235.0) * tint).astype(np.float32)
+    return (min(_LIGHT @ (view.lip @ _LUMA, lightness, whites), 235.0) * tint).astype(np.float32)
 
 
 def _between(ends: tuple[float, float], value: float) -> float:

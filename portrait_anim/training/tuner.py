@@ -42,7 +42,7 @@ class FinetuneConfig:
     check_every: int = 50  # steps between measurements on what is held out
     checks: int = 4  # held-out items
     patience: int = 3  # measurements without a better one that end the tuning
-    weights: LossWeights = LossWeights(sharp_local=1.4)
+    weights: LossWeights = LossWeights(sharp_local=1.4)  # with which fine-tuning was measured
     examples: PairsConfig = field(default_factory=PairsConfig)
 
 
