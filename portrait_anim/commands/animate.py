@@ -163,7 +163,7 @@ def animate(  # noqa: D103 (the help text is given to the decorator)
     teeth: Annotated[
         bool,
         typer.Option(
-            help="Teeth for a mouth that opens and is closed in all photos; --no-teeth for babies.",
+            help="Invent teeth when a mouth opens that is closed in all photos; --no-teeth for babies.",
             rich_help_panel="Video",
         ),
     ] = True,

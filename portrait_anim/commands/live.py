@@ -41,7 +41,7 @@ def live(
     ] = "auto",
     background: Annotated[str, typer.Option(help="still, or warp: it moves with the head.")] = "still",
     teeth: Annotated[
-        bool, typer.Option(help="Teeth for a mouth that opens and is closed in all photos; --no-teeth for babies.")
+        bool, typer.Option(help="Invent teeth when a mouth opens that is closed in all photos; --no-teeth for babies.")
     ] = True,
     person: Annotated[str | None, typer.Option(help="A file of animate --save-person, instead of photos.")] = None,
     label: Annotated[bool, typer.Option(help="Write a small 'AI' into a corner of every picture.")] = True,
