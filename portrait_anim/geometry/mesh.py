@@ -226,6 +226,20 @@ class HeadMesh:
 ORIENTATION = np.sign(_normal_z(HeadMesh(MEAN_FACE * 100).vertices))  # some triangles are listed clockwise
 
 
+def _openings() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the numbers of the triangles inside the mouth and each eye, and of those around it."""
+    mouths = (INNER_LIPS, LABELS == MOUTH)
+    eyes = ((lids, np.isin(TRIANGLES, iris).any(1)) for lids, iris in ((RIGHT_EYE, RIGHT_IRIS), (LEFT_EYE, LEFT_IRIS)))
+    face = LABELS == FACE
+    return [
+        (np.flatnonzero(inside), np.flatnonzero(face & np.isin(TRIANGLES, edge).any(1)))
+        for edge, inside in (mouths, *eyes)
+    ]
+
+
+_OPENINGS = _openings()
+
+
 def facing(vertices: np.ndarray) -> np.ndarray:
     """Return how far each triangle of vertices (676, 3) faces the camera: (F,), the z of its unit normal.
 
@@ -241,6 +255,7 @@ def seen(vertices: np.ndarray, ids: np.ndarray, step: float) -> np.ndarray:
     """Return how well each triangle is seen, (F,): its `facing`, in the shell times the part of it that is not hidden.
 
     A head turned far aside hides the shell on its other side: there the photo shows the face, not what is behind it.
+    The insides of mouth and eyes count as what is around them: how they face says how open they are, not how turned.
     ids: (H, W), the triangle of every cell as `rasterise` gives them. step: px per cell.
     """
     a, b, c = vertices[TRIANGLES, :2].transpose(1, 0, 2)
@@ -248,6 +263,8 @@ def seen(vertices: np.ndarray, ids: np.ndarray, step: float) -> np.ndarray:
     area = np.abs(ux * vy - uy * vx) / (2 * step**2)  # cells
     visible = np.bincount(ids.ravel() + 1, minlength=len(LABELS) + 1)[1:] / np.maximum(area, 1)
     value = facing(vertices)
+    for inside, around in _OPENINGS:
+        value[inside] = value[around].mean()
     return np.where((LABELS >= RING) & (value > 0), value * np.clip(visible, 0, 1), value)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import kernels, mesh, mouth
 from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, openness, proximity
+from .smoothing import smoothstep
 from .view import CROP, View
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in px of the crop
@@ -26,6 +27,7 @@ _ALONG = np.exp(-((np.arange(-6, 7) / 2.5) ** 2) / 2)  # triangles along a ring 
 _TURNED = np.sin(np.radians(20))  # of the photo, away from the camera
 _IS_OUTER = np.append(LABELS >= RING + 2, True)
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
+_HANGS = np.flatnonzero((LABELS == MOUTH) & ~mesh.IS_CAVITY)  # the triangles inside the mouth that keep to a lip
 _EVERYWHERE = np.ones((CROP // STEP, CROP // STEP), np.float32)
 _CAVITY_COVER = np.append(mouth.COVER * mesh.IS_CAVITY, 0).astype(np.float32)
 IS_FACE = np.append(LABELS < RING, False)  # of every triangle, and of "outside the mesh"
@@ -121,6 +123,8 @@ _PART_MASKS = _part_masks()
 _NEAR = 0.1  # face heights, sigma, over which the shares of views are alike
 _NEARBY = _nearby()
 _FIT_NOISE, _FIT_RAMP = 0.03, 0.08  # of the distance of openness: below it photos count as alike; to take over
+# A mouth that is not quite closed shows what is in it, which is worth more than the right openness.
+_PARTED, _INSIDE = (0.01, 0.05), 0.15  # openness over which it comes into view; the distance that it counts for
 
 
 def _sharpened(shares: np.ndarray) -> np.ndarray:
@@ -182,6 +186,10 @@ class Warper:
             if better.any():
                 share[1:, :-1] = share[1:, :-1] * (1 - part * better.sum()) + part * better[1:, None]
         share[0] = 1 - share[1:].sum(0)
+        # What hangs on the lips is of the photos in which it does: the line of closed lips drawn out would be streaks.
+        hanging = share[:, _HANGS] * self._mouth_parts.sum((1, 2))[:, None]
+        total = hanging.sum(0)
+        share[:, _HANGS] = np.where(total > 0, hanging / np.maximum(total, 1e-9), share[:, _HANGS])
         return share
 
     def _fits(self, target: np.ndarray) -> np.ndarray:
@@ -190,7 +198,7 @@ class Warper:
         Of the photos that are nearer to the target's openness (4,) than the canvas by more than noise, the nearest
         counts. Mirrored views have the canvas' own expression.
         """
-        gap = np.abs(self._openness - target)
+        gap = np.abs(_with_inside(self._openness) - _with_inside(target))
         distance = np.stack([gap[:, 0] + gap[:, 1], gap[:, 2], gap[:, 3]], 1)  # (V, P)
         better = np.clip((distance[:1] - distance - _FIT_NOISE) / _FIT_RAMP, 0, 1) * self._shown
         better[[view.is_mirror for view in self.views]] = 0
@@ -296,6 +304,12 @@ class Warper:
         corner = self.frame[0] + x0 * STEP, self.frame[1] + y0 * STEP
         kernels.shell_shift(ids[here], maps, IS_FACE, corner, STEP, raw)
         shift[here] = cv2.GaussianBlur(raw, (0, 0), _SHELL_BLUR) / np.maximum(weight[here], 1e-3)[..., None]
+
+
+def _with_inside(openness: np.ndarray) -> np.ndarray:
+    """Return openness (..., 4) with the mouth's height raised by what the inside counts for."""
+    seen = smoothstep((openness[..., 0] - _PARTED[0]) / (_PARTED[1] - _PARTED[0]))
+    return openness + np.multiply.outer(_INSIDE * seen, (1, 0, 0, 0))
 
 
 def _face_and_rims(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """The options that say how the driver's motion is transferred."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..errors import UsageError, unknown
 
@@ -33,6 +33,10 @@ class MotionOptions:
 
     def check(self) -> None:
         """Raise UsageError for values that are unknown or out of range."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool) and not isinstance(value, bool):
+                raise UsageError(f"{field.name}={value!r:.60} is neither True nor False; give one of them.")
         if self.motion not in MOTIONS:
             raise unknown("--motion", self.motion, MOTIONS)
         if odd := [part for part in self.only if part not in PARTS]:

@@ -90,6 +90,7 @@ def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> Fast
         strength: Annotated[float, Form()] = 1.0,
         only: Annotated[list[str], Form()] = [],  # noqa: B006 (FastAPI's way to say "none")
         max_size: Annotated[int, Form()] = 1280,
+        teeth: Annotated[bool, Form()] = True,
         audio: Annotated[bool, Form()] = True,
     ) -> dict:
         if clip is None and driver not in NAMES:
@@ -101,7 +102,8 @@ def make_app(jobs: Jobs, host: str = "127.0.0.1", max_upload: int = 200) -> Fast
             moved_by = driver if clip is None else _save(clip, folder, "clip")
             if clip is not None:
                 probe(moved_by)
-            options = {"face": face, "strength": strength, "only": tuple(only), "max_size": max_size, "audio": audio}
+            options = {"face": face, "strength": strength, "only": tuple(only), "max_size": max_size}
+            options |= {"teeth": teeth, "audio": audio}
             return {"id": jobs.add(folder, photo, moved_by, options).id}
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)

@@ -63,6 +63,7 @@ def test_its_errors_are_those_of_this_process(tmp_path):
     for error, message, image, driver, options in (
         (InputError, "bad.jpg: not an image", tmp_path / "bad.jpg", CLIP, {}),
         (InputError, "grey.mp4: no face found", ASTRONAUT, tmp_path / "grey.mp4", {}),
+        (UsageError, "teeth='no' is neither True nor False", ASTRONAUT, CLIP, {"teeth": "no"}),
         (UsageError, "--driver-face 2", ASTRONAUT, CLIP, {"driver_face": 2}),
     ):
         with pytest.raises(error, match=message):

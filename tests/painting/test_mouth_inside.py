@@ -1,5 +1,6 @@
 """The inside of a mouth that opens: dark, and with teeth that are fixed to the skull, where the photo shows none."""
 
+import cv2
 import numpy as np
 import pytest
 from reference import turned
@@ -9,8 +10,9 @@ from portrait_anim.geometry import mouth
 from portrait_anim.geometry.anatomy import JAW
 from portrait_anim.geometry.mesh import MEAN_FACE
 from portrait_anim.geometry.view import CROP, View
-from portrait_anim.geometry.warp import WHOLE, Warper
+from portrait_anim.geometry.warp import Warper
 from portrait_anim.painting.compose import N_RESULT
+from portrait_anim.painting.conditioning import Condition, condition
 from portrait_anim.painting.mouth_inside import MouthInside, keep_dark
 
 LIP = 120  # the grey of a made-up person
@@ -31,14 +33,17 @@ def view_of(landmarks: np.ndarray) -> View:
     return View(np.full((CROP, CROP, 3), LIP, np.uint8), landmarks, np.ones((CROP, CROP), np.float32))
 
 
+def seen_of(views: list[View], target: np.ndarray) -> Condition:
+    return condition(Warper(views).warp(target), views, np.zeros((CROP, CROP, 3), np.uint8), target)
+
+
 def painted_mouth(views: list[View], target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The grey picture of an even face with the inside of its mouth, (512, 512), and the cavity."""
-    warp = Warper(views).warp(target)
-    cavity = warp.enlarged(warp.cavity, WHOLE)
+    seen = seen_of(views, target)
     painted = np.zeros((CROP + 2, CROP + 2, N_RESULT), np.float32)
-    painted[1:-1, 1:-1, :3] = (LIP + cavity * (views[0].cavity[0] - LIP))[..., None]
-    MouthInside.of(views).paint(painted, cavity, target, (0, 0))
-    return (painted[1:-1, 1:-1, :3] + painted[1:-1, 1:-1, 3:6])[..., 1], cavity
+    painted[1:-1, 1:-1, :3] = (LIP + seen.cavity * (views[0].cavity[0] - LIP))[..., None]
+    MouthInside.of(views).paint(painted, seen, target)
+    return (painted[1:-1, 1:-1, :3] + painted[1:-1, 1:-1, 3:6])[..., 1], seen.cavity
 
 
 def edge_of_teeth(picture: np.ndarray, target: np.ndarray) -> float:
@@ -90,13 +95,37 @@ def test_nothing_is_painted_into_a_closed_mouth():
     assert np.abs(picture - LIP).max() < 2
 
 
-def test_a_photo_that_shows_what_is_between_the_lips_keeps_it():
-    smile = face(15)
-    assert MouthInside.of([view_of(smile)]).teeth == 0
-    assert MouthInside.of([view_of(CLOSED), view_of(smile)]).teeth == 0
-    assert MouthInside.of([view_of(CLOSED)]).teeth == 1 and MouthInside.of([view_of(CLOSED)], teeth=False).teeth == 0
-    assert MouthInside.of(portrait_of(ASTRONAUT).views).teeth == 0
-    assert MouthInside.of(portrait_of(MONA_LISA).views).teeth == 1
+def unknown(photos: list[np.ndarray], target: np.ndarray) -> float:
+    views = [view_of(landmarks) for landmarks in photos]
+    return MouthInside.of(views).unknown(seen_of(views, target))
+
+
+def test_teeth_are_invented_only_where_no_photo_shows_what_is_between_the_lips():
+    smile, yawn = face(15), face(40)
+    assert unknown([smile], yawn) == 0 and unknown([CLOSED], yawn) == 1
+    for photos in ([CLOSED, yawn], [yawn, CLOSED]):
+        assert [unknown(photos, face(gap)) for gap in (18, 25, 32, 40)] == pytest.approx([0] * 4, abs=0.02), photos
+        steps = [unknown(photos, face(gap)) for gap in np.arange(2, 20, 0.5)]
+        assert steps[0] > 0.9, photos
+    aside = turned(yawn, 1.3)
+    assert unknown([CLOSED, aside], yawn) > 0.98  # a photo whose mouth is hidden does not show it
+    for name, expected in ((ASTRONAUT, 0), (MONA_LISA, 1)):
+        assert MouthInside.of(portrait_of(name).views).hides[0] == expected
+
+
+def test_without_teeth_nothing_is_invented():
+    views, target = [view_of(CLOSED)], face(30)
+    seen, bare = seen_of(views, target), np.zeros((CROP + 2, CROP + 2, N_RESULT), np.float32)
+    bare[..., :3] = mouth.DARK * LIP
+    MouthInside.of(views, teeth=False).paint(bare, seen, target)
+    assert bare[..., 3:6].max() <= 1e-3
+
+
+def test_the_teeth_of_a_blurred_photo_are_blurred():
+    sharp = portrait_of(ASTRONAUT).views[0]
+    blurred = View(cv2.GaussianBlur(sharp.image, (0, 0), 5), sharp.landmarks, sharp.matte)
+    softness = [MouthInside.of([view]).blur for view in (sharp, blurred)]
+    assert 0.5 <= softness[0] < 1.2 and 1.4 * softness[0] < softness[1] < 5
 
 
 def test_teeth_are_as_light_as_the_photo_and_tinted_as_its_light():
@@ -113,10 +142,9 @@ def test_the_floor_of_a_mouth_is_as_red_as_the_lip():
     view.image[int(CLOSED[14, 1]) :] = 150, 75, 75  # a red lower lip
     target = face(36)
     x, y = int(target[14, 0]), int(target[14, 1]) - 9
-    warp = Warper([view]).warp(target)
     painted = np.full((CROP + 2, CROP + 2, N_RESULT), 0, np.float32)
     painted[..., :3] = 60  # grey, as networks paint it
-    MouthInside.of([view]).paint(painted, warp.enlarged(warp.cavity, WHOLE), target, (0, 0))
+    MouthInside.of([view]).paint(painted, seen_of([view], target), target)
     red, green, blue = painted[y + 1, x + 1, :3] + painted[y + 1, x + 1, 3:6]
     assert red > 1.3 * green and green == pytest.approx(blue, abs=1)
 

@@ -1,4 +1,4 @@
-"""The inside of mouths: in paintings redder than yellow skin, while photos stay as they are painted."""
+"""Colours: paintings have redder mouths, photos what is painted, and grey photos have none."""
 
 from dataclasses import replace
 
@@ -8,11 +8,13 @@ import pytest
 from support import ASTRONAUT, MONA_LISA, portrait_of
 
 from portrait_anim.geometry.mesh import openness
+from portrait_anim.geometry.view import View
 from portrait_anim.motion.retarget import Retargeter
 from portrait_anim.painting.painter import Painter
-from portrait_anim.painting.palette import REDDER, MouthPalette
+from portrait_anim.painting.palette import REDDER, MouthPalette, is_grey
 from portrait_anim.painting.person import Person
 from portrait_anim.painting.renderer import Renderer
+from portrait_anim.portrait.portrait import Portrait
 
 
 def lab(picture: np.ndarray) -> np.ndarray:
@@ -64,3 +66,20 @@ def test_a_closed_mouth_changes_nothing():
     before = painted.copy()
     MouthPalette(60.0, 1.0, 70.0).apply(painted, np.zeros((32, 32), bool))
     assert (painted == before).all()
+
+
+def test_a_grey_photo_stays_grey_also_in_an_opened_mouth(driver):
+    portrait = portrait_of(MONA_LISA)
+    assert not is_grey(portrait.views[0])
+    grey = np.repeat(cv2.cvtColor(portrait.photo, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    portrait = Portrait(grey, portrait.landmarks)
+    targets = Retargeter(driver, portrait.views[0].landmarks)
+    widest = max(range(0, len(targets), 4), key=lambda t: openness(targets[t])[0])
+    frame = Renderer.of(portrait, Person.of([portrait], Painter(precision="fp32")).generator()).frame(targets[widest])
+    assert np.ptp(frame, axis=2).max() <= 1 and np.abs(frame.astype(int) - grey).max() > 60
+
+
+def test_a_photo_with_a_breath_of_colour_is_not_grey():
+    view = portrait_of(ASTRONAUT).views[0]
+    pale = np.rint(0.9 * view.image.mean(2, keepdims=True) + 0.1 * view.image).astype(np.uint8)
+    assert not is_grey(View(pale, view.landmarks, view.matte))

@@ -16,9 +16,10 @@ from portrait_anim.web import app as web
 
 
 def test_from_upload_to_download(client, jobs, short_clip, tmp_path):
-    made = send(client, clip=short_clip, max_size=320, strength=0.8, only=["eyes", "lips"], audio=False)
+    made = send(client, clip=short_clip, max_size=320, strength=0.8, only=["eyes", "lips"], audio=False, teeth=False)
     assert made.status_code == 201, made.text
     id = made.json()["id"]
+    assert jobs.get(id).options["teeth"] is False
     said = wait_for(client, id, "done", "failed")
     assert said["state"] == "done", said
     assert said["frames"] == 12 and said["size"] == [204, 320] and said["name"] == "mona_lisa--short.mp4"
