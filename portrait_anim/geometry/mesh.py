@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from . import kernels, mouth
+from .chin import eased
 
 _TOPOLOGY = np.load(Path(__file__).parent / "data" / "face_mesh.npz")
 
@@ -212,7 +213,7 @@ class HeadMesh:
         """
         scale, rotation, shift = similarity(self.landmarks[RIGID], target[RIGID])
         rings = self._follow * (scale * self.rings @ rotation.T + shift) + (1 - self._follow) * self.rings
-        return self._vertices(target, rings)
+        return self._vertices(eased(self.landmarks, target, scale), rings)
 
     @cached_property
     def seen(self) -> np.ndarray:

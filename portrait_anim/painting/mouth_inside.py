@@ -47,7 +47,7 @@ _EDGE = 4.0  # a blurred edge is so many deviations wide, by its contrast over i
 # .45 of the white of the eye's; where teeth are seen they are lighter. Their colour departs from grey by .62 of what
 # the cheek's does, and by less without the tongue. What is more than skin has is the light's or a varnish's, and
 # that is on teeth, too.
-_LIGHT = 1.1 * np.array([0.63, 0.14, 0.45])
+_LIGHT = 1.2 * np.array([0.63, 0.14, 0.45])
 _TINT, _SKIN = 0.55, 0.25
 
 
