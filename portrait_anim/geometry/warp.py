@@ -124,7 +124,7 @@ _NEAR = 0.1  # face heights, sigma, over which the shares of views are alike
 _NEARBY = _nearby()
 _FIT_NOISE, _FIT_RAMP = 0.03, 0.08  # of the distance of openness: below it photos count as alike; to take over
 # A mouth that is not quite closed shows what is in it, which is worth more than the right openness.
-_PARTED, _INSIDE = (0.01, 0.05), 0.15  # openness over which it comes into view; the distance that it counts for
+_PARTED, _INSIDE = (0.01, 0.07), 0.15  # openness over which it comes into view; the distance that it counts for
 
 
 def _sharpened(shares: np.ndarray) -> np.ndarray:
