@@ -25,6 +25,7 @@ LIDS = [
     (LEFT_EYE[1:8], LEFT_EYE[:8:-1]),
 ]
 LIPS = (INNER_LIPS[1:10], INNER_LIPS[:10:-1])
+_CLOSED, _PARTED = 0.04, 0.07  # gap of the lips: up to the first nothing is seen between them, from the second on all
 _LEAST_AREA = 0.15  # of a triangle's own, seen from the front: less would soon turn it over
 
 
@@ -38,6 +39,11 @@ def lid_gaps(shapes: np.ndarray) -> np.ndarray:
 def lip_gap(shapes: np.ndarray) -> np.ndarray:
     """Return the mean gap of the lips in widths of the mouth, 0 or more: (...) for shapes (..., 478, 3)."""
     return np.maximum(0, (shapes[..., LIPS[1], 1] - shapes[..., LIPS[0], 1]).mean(-1) / mouth_width(shapes))
+
+
+def inside_shown(shapes: np.ndarray) -> np.ndarray:
+    """Return how far the lips of shapes (..., 478, 3) let one see what is between them: (...), 0 closed, 1 open."""
+    return smoothstep((lip_gap(shapes) - _CLOSED) / (_PARTED - _CLOSED))
 
 
 def mouth_width(shapes: np.ndarray) -> np.ndarray:

@@ -17,13 +17,13 @@ _COLUMNS = np.array([
 _PRESSED = 0.9, 0.6  # length of a part over its own: from the first on it gives way, at the second wholly
 
 
-def eased(landmarks: np.ndarray, target: np.ndarray, scale: float) -> np.ndarray:
-    """Return target landmarks (478, 3) whose chin is pressed together evenly.
+def eased(landmarks: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return target landmarks (478, 3) whose chin is pressed together evenly, as the camera sees it.
 
-    Lip and oval stay, and the columns of points between them keep to their lines. landmarks: (478, 3), of the photo.
-    scale: by how much the head is larger in the target.
+    Lip and oval stay, and the columns of points between them keep to their lines. landmarks: (478, 3), the photo's,
+    turned and enlarged as the head is in the target.
     """
-    own = scale * _lengths(landmarks)
+    own = _lengths(landmarks)
     lengths = _lengths(target)
     pressed = (lengths / np.maximum(own, 1e-9)).min(1)
     much = smoothstep((pressed - _PRESSED[0]) / (_PRESSED[1] - _PRESSED[0]))[:, None]
@@ -38,5 +38,5 @@ def eased(landmarks: np.ndarray, target: np.ndarray, scale: float) -> np.ndarray
 
 
 def _lengths(landmarks: np.ndarray) -> np.ndarray:
-    """Return the lengths (9, 5) of the parts of the columns."""
-    return np.linalg.norm(np.diff(landmarks[_COLUMNS], axis=1), axis=2)
+    """Return the lengths (9, 5) of the parts of the columns in the picture."""
+    return np.linalg.norm(np.diff(landmarks[_COLUMNS, :2], axis=1), axis=2)

@@ -213,7 +213,7 @@ class HeadMesh:
         """
         scale, rotation, shift = similarity(self.landmarks[RIGID], target[RIGID])
         rings = self._follow * (scale * self.rings @ rotation.T + shift) + (1 - self._follow) * self.rings
-        return self._vertices(eased(self.landmarks, target, scale), rings)
+        return self._vertices(eased(scale * self.landmarks @ rotation.T, target), rings)
 
     @cached_property
     def seen(self) -> np.ndarray:

@@ -16,6 +16,7 @@ _LIP = (178, 87, 14, 317, 402), (181, 84, 17, 314, 405)  # of the lower one, its
 N_HEMS = len(UPPER) + len(LOWER)
 COVER = 0.9  # how much of what lies there the cavity's own colour covers
 DARK = 0.35  # its colour over the lower lip's. The middle of a mouth has .6 (median of 71 clips), but .6 looks like fog
+_SLIT = 0.09  # of the width: as much stays dark between parts that do not fit, or the line where they meet is hard
 _SMILE, _OPEN = 0.16, 0.3  # gap over the width: up to the first all is upper teeth, from the second on half is
 
 
@@ -53,8 +54,14 @@ def parts(landmarks: np.ndarray) -> np.ndarray:
 
 
 def fitting(lengths: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Return lengths (2, 9) of the parts, shortened so that they fit between the lips of landmarks (478, 3)."""
-    return lengths * np.minimum(1, gaps(landmarks) / np.maximum(lengths.sum(0), 1e-9))
+    """Return lengths (2, 9) of the parts, shortened so that they fit between the lips of landmarks (478, 3).
+
+    The more they are shortened the wider is the dark slit that stays open between them.
+    """
+    gap, total = gaps(landmarks), np.maximum(lengths.sum(0), 1e-9)
+    width = np.linalg.norm(landmarks[CORNERS[0]] - landmarks[CORNERS[1]])
+    slit = np.minimum(gap, _SLIT * width * np.clip(1 - gap / total, 0, 1))
+    return lengths * np.minimum(1, (gap - slit) / total)
 
 
 def hems(lengths: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

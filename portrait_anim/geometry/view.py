@@ -15,6 +15,7 @@ from .fill import push_pull
 from .mesh import LABELS, RING, HeadMesh
 
 CROP = 512  # px: side of the crop that the networks work on
+_GREY = 1.0  # of 255, mean distance between the channels of a photo without colour
 GAIN = 64  # cells along a side of the maps that say by how much the light of a view was changed
 
 
@@ -44,6 +45,11 @@ class View:
         return np.dstack([self.image, np.rint(np.clip(self.matte, 0, 1) * 255).astype(np.uint8)])
 
     @cached_property
+    def is_grey(self) -> bool:
+        """Whether the photo has no colours, up to the rounding of a JPEG."""
+        return bool(np.ptp(self.image, axis=2).mean() < _GREY)
+
+    @cached_property
     def lip(self) -> np.ndarray:
         """The colour of its lower lip, (3,) float32 in 0..255."""
         places = mouth.lip_places(self.landmarks)[None].astype(np.float32)
@@ -55,9 +61,10 @@ class View:
         return mouth.DARK * self.lip
 
     def lit_as(self, canvas: "View") -> "View":
-        """Return the same view in the light of the view `canvas`."""
+        """Return the same view in the light of the view `canvas`, without colours if that has none."""
         gain = light_gain(canvas, self)
-        lit = View(relight(self.image, gain), self.landmarks, self.matte, self.is_mirror)
+        image = relight(self.image, gain)
+        lit = View(grey(image) if canvas.is_grey else image, self.landmarks, self.matte, self.is_mirror)
         lit.gain = gain
         return lit
 
@@ -107,6 +114,11 @@ def relight(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
     """Multiply an image (H, W, 3) uint8 by a gain (h, w, 3) that is enlarged to its size."""
     gain = cv2.resize(gain, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return cv2.multiply(image, gain, dtype=cv2.CV_8U)
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """Return an image (H, W, 3) uint8 without its colours, of the same shape."""
+    return np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
 
 
 def _vertex_mean(of_triangles: np.ndarray) -> np.ndarray:

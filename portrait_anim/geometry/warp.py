@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from . import kernels, mesh, mouth
+from .anatomy import inside_shown
 from .mesh import EYE, LABELS, LEFT_EYE, MOUTH, OUTER_LIPS, RIGHT_EYE, RING, TRIANGLES, openness, proximity
-from .smoothing import smoothstep
+from .pose import canonical, estimate_poses
 from .view import CROP, View
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in px of the crop
@@ -27,7 +28,8 @@ _ALONG = np.exp(-((np.arange(-6, 7) / 2.5) ** 2) / 2)  # triangles along a ring 
 _TURNED = np.sin(np.radians(20))  # of the photo, away from the camera
 _IS_OUTER = np.append(LABELS >= RING + 2, True)
 UNSEEN = 0.01  # a view whose share is nowhere larger is left out
-_HANGS = np.flatnonzero((LABELS == MOUTH) & ~mesh.IS_CAVITY)  # the triangles inside the mouth that keep to a lip
+_IS_MOUTH = np.append(LABELS == MOUTH, False)
+_FINE = 4  # parts of a cell's side, in which it is looked at how much of it lies in the mouth
 _EVERYWHERE = np.ones((CROP // STEP, CROP // STEP), np.float32)
 _CAVITY_COVER = np.append(mouth.COVER * mesh.IS_CAVITY, 0).astype(np.float32)
 IS_FACE = np.append(LABELS < RING, False)  # of every triangle, and of "outside the mesh"
@@ -42,8 +44,9 @@ class Warp:
     in px, where the view is seen. weights: (V, H, W) float32, the share of each view, with sum 1. face: (H, W) float32,
     soft coverage of the face. shown: (H, W) float32, 0 where the person has left a place in the photo, so that the
     background is seen, else 1. cavity: (H, W) float32, how much is covered by the colour of the cavity of a
-    mouth, see `mouth`. These have a cell for every STEP px. table: (F+1, 6) float32, of each triangle: mouth
-    interior, eye interior, ring depth, log stretch, facing, share of other views; the last row is for "outside".
+    mouth, see `mouth`. These have a cell for every STEP px. unknown: how much of the inside of the mouth no view
+    shows, 0 to 1. table: (F+1, 6) float32, of each triangle: mouth interior, eye interior, ring depth, log stretch,
+    facing, share of other views; the last row is for "outside".
     """
 
     frame: Box
@@ -54,6 +57,7 @@ class Warp:
     face: np.ndarray
     shown: np.ndarray
     cavity: np.ndarray
+    unknown: float
     table: np.ndarray
     used: list[bool]  # whether each view is seen in this frame; the canvas always is
 
@@ -123,8 +127,6 @@ _PART_MASKS = _part_masks()
 _NEAR = 0.1  # face heights, sigma, over which the shares of views are alike
 _NEARBY = _nearby()
 _FIT_NOISE, _FIT_RAMP = 0.03, 0.08  # of the distance of openness: below it photos count as alike; to take over
-# A mouth that is not quite closed shows what is in it, which is worth more than the right openness.
-_PARTED, _INSIDE = (0.01, 0.07), 0.15  # openness over which it comes into view; the distance that it counts for
 
 
 def _sharpened(shares: np.ndarray) -> np.ndarray:
@@ -148,6 +150,8 @@ class Warper:
         self._faces = [_face_and_rims(v) for v in views] if self._is_turned else []
         # Where a view may lend what it shows; training's views have no pictures.
         self._lends = [_inner_matte(v) if v.is_mirror and v.matte.size else _EVERYWHERE for v in views]
+        landmarks = np.stack([v.landmarks for v in views])
+        self._shows = inside_shown(canonical(landmarks, estimate_poses(landmarks, mesh.MEAN_FACE)))  # (V,)
         self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
         # How well each view shows each of _PARTS, (V, P).
         self._shown = np.clip((self._seen @ _PART_MASKS.T / _PART_MASKS.sum(1) - 0.25) / 0.25, 0, 1)
@@ -156,11 +160,14 @@ class Warper:
         table = np.stack([LABELS == MOUTH, LABELS == EYE, depth, depth * 0, depth * 0, depth * 0], 1)
         self._table = np.concatenate([table, [[0, 0, 1, 0, 1, 0]]]).astype(np.float32)
 
-    def _parts_of_mouth(self, fits: np.ndarray) -> np.ndarray:
-        """Return the parts inside the mouth, (2, 9) over `rigid_size`, of whichever photo shows it. fits: (V, P)."""
-        share = fits[:, 0].copy()
-        share[0] = 1 - share.sum()
-        return np.einsum("v,vpn->pn", share, self._mouth_parts)
+    def _parts_of_mouth(self, fits: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Return the parts inside the mouth, (2, 9) over `rigid_size`, of whichever photo shows it.
+
+        fits: (V, P). target: openness (4,).
+        """
+        lips = fits[:, 0].copy()
+        lips[0] = 1 - lips.sum()
+        return np.einsum("v,vpn->pn", self._inside(lips, target), self._mouth_parts)
 
     def _shares(self, vertices: np.ndarray, ids: np.ndarray, fits: np.ndarray) -> np.ndarray:
         """Return the share of each view in each triangle, (V, F+1).
@@ -186,10 +193,6 @@ class Warper:
             if better.any():
                 share[1:, :-1] = share[1:, :-1] * (1 - part * better.sum()) + part * better[1:, None]
         share[0] = 1 - share[1:].sum(0)
-        # What hangs on the lips is of the photos in which it does: the line of closed lips drawn out would be streaks.
-        hanging = share[:, _HANGS] * self._mouth_parts.sum((1, 2))[:, None]
-        total = hanging.sum(0)
-        share[:, _HANGS] = np.where(total > 0, hanging / np.maximum(total, 1e-9), share[:, _HANGS])
         return share
 
     def _fits(self, target: np.ndarray) -> np.ndarray:
@@ -198,22 +201,42 @@ class Warper:
         Of the photos that are nearer to the target's openness (4,) than the canvas by more than noise, the nearest
         counts. Mirrored views have the canvas' own expression.
         """
-        gap = np.abs(_with_inside(self._openness) - _with_inside(target))
-        distance = np.stack([gap[:, 0] + gap[:, 1], gap[:, 2], gap[:, 3]], 1)  # (V, P)
+        distance = self._distance(target)
         better = np.clip((distance[:1] - distance - _FIT_NOISE) / _FIT_RAMP, 0, 1) * self._shown
         better[[view.is_mirror for view in self.views]] = 0
         return _sharpened(better) * better.max(0)
+
+    def _distance(self, target: np.ndarray) -> np.ndarray:
+        """Return how far each view is from the target's openness (4,) in each of _PARTS, (V, P)."""
+        gap = np.abs(self._openness - target)
+        return np.stack([gap[:, 0] + gap[:, 1], gap[:, 2], gap[:, 3]], 1)
+
+    def _inside(self, share: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Return the share of each view inside the mouth, from that which it has by pose and fit, both (V, ...).
+
+        A photo in which the mouth is closed gives its share to those that show the inside, the more so the nearer
+        their openness is to the target's (4,): their teeth come into view as soon as the lips part.
+        """
+        lends = np.where([view.is_mirror for view in self.views], 0, self._shows * self._shown[:, 0])
+        near = lends * np.exp(-self._distance(target)[:, 0] / _FIT_RAMP)
+        keeps = 1 - (1 - self._shows) * lends.max()
+        kept = (share.T * keeps).T
+        return kept + np.multiply.outer(near / max(near.sum(), 1e-9), 1 - kept.sum(0))
 
     def warp(self, target: np.ndarray) -> Warp:
         """Return the warp that brings the views to target landmarks (478, 3), px of the crop."""
         vertices = self.views[0].mesh.posed(target)
         size = mesh.rigid_size(target)
-        fits = self._fits(openness(vertices[: mesh.N_LANDMARKS]))
-        lengths = mouth.fitting(self._parts_of_mouth(fits) * size, target)
+        wanted = openness(vertices[: mesh.N_LANDMARKS])
+        fits = self._fits(wanted)
+        lengths = mouth.fitting(self._parts_of_mouth(fits, wanted) * size, target)
         thirds = vertices.copy()  # of the mouth, as the views are compared
         vertices[-mouth.N_HEMS :] = mouth.hems(lengths, target)
         ids = mesh.rasterise(vertices, self.frame, STEP)
         share = self._shares(thirds, ids, fits)
+        inside = np.zeros_like(share)
+        inside[:, _IS_MOUTH] = self._inside(share[:, _IS_MOUTH], wanted)
+        covered = np.take(_IS_MOUTH, ids, mode="wrap") * self._coverage(target[mesh.INNER_LIPS, :2], ids.shape)
         face = np.take(IS_FACE, ids, mode="wrap").astype(np.float32)  # -1 takes the last
         shell_weight = cv2.GaussianBlur(1 - face, (0, 0), _SHELL_BLUR)
         count = len(self.views)
@@ -229,9 +252,12 @@ class Warper:
             if n:
                 mask = np.take(share[n], ids, mode="wrap")
                 helps = near if view.is_mirror else np.zeros_like(near)
-                if max(mask.max(), helps.max()) <= UNSEEN:
+                within = np.take(inside[n], ids, mode="wrap")
+                lent = within * covered
+                if max(mask.max(), helps.max(), lent.max()) <= UNSEEN:
                     continue
-                part = _grown(cv2.boundingRect((np.maximum(mask, helps) > 0).astype(np.uint8)), _REACH, ids.shape)
+                where = (mask > 0) | (helps > 0) | (lent > 0)
+                part = _grown(cv2.boundingRect(where.astype(np.uint8)), _REACH, ids.shape)
             maps[n], area = mesh.triangle_maps(vertices, view.mesh.with_mouth(lengths / size))
             self._fill_shift(ids, maps[n], shell_weight, part, shifts[n])
             if n:
@@ -244,10 +270,12 @@ class Warper:
                     lends = _looked_up(self._lends[n], self._places(shifts[n])[some])
                     mask[some] *= np.maximum(lends, face[some])
                 blurred = cv2.GaussianBlur(mask[some], (0, 0), _SHARE_BLUR)
-                if blurred.max() <= UNSEEN:
+                if max(blurred.max(), lent.max()) <= UNSEEN:
                     continue
-                weights[n][some] = blurred
-                weights[0][some] -= blurred
+                weights[n][some] = blurred + covered[some] * (
+                    within[some] - blurred
+                )  # lips do not shine into the mouth
+                weights[0][some] -= weights[n][some]
                 used[n] = True
             elif self._is_turned:
                 near, far = self._hidden(0, ids, face, shifts[0])
@@ -263,7 +291,21 @@ class Warper:
         cavity = np.take(_CAVITY_COVER, ids, mode="wrap")
         y0, x0, y1, x1 = _grown(cv2.boundingRect((cavity > 0).astype(np.uint8)), _REACH, ids.shape)
         cavity[y0:y1, x0:x1] = cv2.GaussianBlur(cavity[y0:y1, x0:x1], (0, 0), _FACE_BLUR)
-        return Warp(self.frame, vertices, maps, shifts, weights, soft, shown, cavity, table, used)
+        unknown = float((1 - self._shows) @ inside[:, _IS_MOUTH].mean(1))
+        return Warp(self.frame, vertices, maps, shifts, weights, soft, shown, cavity, unknown, table, used)
+
+    def _coverage(self, outline: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Return how much of each cell lies within an outline (N, 2), px of the crop: (H, W) float32."""
+        at = (outline - self.frame[:2]) / STEP
+        low = np.clip(np.floor(at.min(0)).astype(int), 0, shape[::-1])
+        high = np.clip(np.ceil(at.max(0)).astype(int), low, shape[::-1])
+        covered = np.zeros(shape, np.float32)
+        if (high > low).all():
+            fine = np.zeros((high - low)[::-1] * _FINE, np.uint8)
+            cv2.fillPoly(fine, [np.round(((at - low) * _FINE - 0.5) * 16).astype(np.int32)], (255,), shift=4)
+            part = cv2.resize(fine, (high - low).tolist(), interpolation=cv2.INTER_AREA)
+            covered[low[1] : high[1], low[0] : high[0]] = part / np.float32(255)
+        return covered
 
     def _hidden(self, n: int, ids: np.ndarray, face: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return where a view has its face in front of what the shell looks for there: near it and far, 0..1 (H, W).
@@ -304,12 +346,6 @@ class Warper:
         corner = self.frame[0] + x0 * STEP, self.frame[1] + y0 * STEP
         kernels.shell_shift(ids[here], maps, IS_FACE, corner, STEP, raw)
         shift[here] = cv2.GaussianBlur(raw, (0, 0), _SHELL_BLUR) / np.maximum(weight[here], 1e-3)[..., None]
-
-
-def _with_inside(openness: np.ndarray) -> np.ndarray:
-    """Return openness (..., 4) with the mouth's height raised by what the inside counts for."""
-    seen = smoothstep((openness[..., 0] - _PARTED[0]) / (_PARTED[1] - _PARTED[0]))
-    return openness + np.multiply.outer(_INSIDE * seen, (1, 0, 0, 0))
 
 
 def _face_and_rims(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -33,8 +33,8 @@ _SMILE, _ARCH = 1.3, 5.0  # edges rise, and teeth lie further back, by so much t
 _CORNER = 0.006  # how much shorter a tooth is at its sides
 _LONG, _GUM = 0.05, 0.012  # a tooth, over which light falls off upwards, and how soft it ends there
 _WIDEST = 0.16  # from the middle to where no light comes to the teeth any more
-_SHADE = 0.014  # sigma of the shade of the lips: what is nearer to them, or in a gap as narrow, has less light
-_CLOSED = 0.04, 0.07  # gap in a photo: up to the first it shows nothing, from the second on what there is
+_SHADE = 0.022  # sigma of the shade of the lips: what is nearer to them, or in a gap as narrow, has less light
+_SHADED = 0.5  # share of the light that is missing right beside the lips, behind the teeth
 _WIDE = 0.15, 0.4  # height over width of a cavity: from the first to the second its light is taken back
 _DIMMER = 0.8  # share of the light added by a painting that is taken back
 _FAR = 0.14, 0.28  # gap: from the first to the second one looks into the throat
@@ -47,7 +47,7 @@ _EDGE = 4.0  # a blurred edge is so many deviations wide, by its contrast over i
 # .45 of the white of the eye's; where teeth are seen they are lighter. Their colour departs from grey by .62 of what
 # the cheek's does, and by less without the tongue. What is more than skin has is the light's or a varnish's, and
 # that is on teeth, too.
-_LIGHT = 1.2 * np.array([0.63, 0.14, 0.45])
+_LIGHT = 1.3 * np.array([0.63, 0.14, 0.45])
 _TINT, _SKIN = 0.55, 0.25
 
 
@@ -57,8 +57,7 @@ def keep_dark(painted: np.ndarray, cavity: np.ndarray, unknown: float = 0.0) -> 
     By distance to the truth the fog is best; by eye a dark mouth is, the more so the wider it is open, and the less is
     known of it.
 
-    painted: as of `compose.paint_box`. cavity: (h, w) float32, see `geometry.warp.Warp`. unknown: see
-    `MouthInside.unknown`.
+    painted: as of `compose.paint_box`. cavity: (h, w) float32, unknown: 0 to 1, see `geometry.warp.Warp`.
     """
     x, y, width, height = cv2.boundingRect((cavity > 0).astype(np.uint8))
     if not width:
@@ -73,45 +72,32 @@ class MouthInside(NamedTuple):
     """What is known of the inside of a person's mouth before it opens.
 
     edge: where the edges of the middle incisors are on the canonical shape, (3,). colour: of teeth in full light, (3,)
-    float32 in 0..255. lip: the colour of the lip, and of gums, (3,) float32. hides: how much of the inside each view
-    does not show, (V,) in 0..1. blur: how soft edges are in the canvas, sigma in px of the crop. teeth: whether any are
-    invented where no view shows them.
+    float32 in 0..255. lip: the colour of the lip, and of gums, (3,) float32. blur: how soft edges are in the canvas,
+    sigma in px of the crop. teeth: whether any are invented where no view shows them.
     """
 
     edge: np.ndarray
     colour: np.ndarray
     lip: np.ndarray
-    hides: np.ndarray
     blur: float
     teeth: bool
 
     @classmethod
-    def of(cls, views: list[View], teeth: bool = True) -> MouthInside:
-        """Return the inside of the mouth of the person in the views, the first of which is the canvas.
+    def of(cls, canvas: View, teeth: bool = True) -> MouthInside:
+        """Return the inside of the mouth of the person in the canvas. teeth: whether to invent any."""
+        landmarks = canvas.landmarks[None]
+        edge = canonical(landmarks, estimate_poses(landmarks, MEAN_FACE))[0, 13] + (0, _DROP, _BEHIND)
+        return cls(edge, _colour_of_teeth(canvas), canvas.lip, _blur(canvas), teeth)
 
-        teeth: whether to invent any.
-        """
-        canvas = views[0]
-        landmarks = np.stack([view.landmarks for view in views])
-        shapes = canonical(landmarks, estimate_poses(landmarks, MEAN_FACE))
-        hides = 1 - _between(_CLOSED, lip_gap(shapes))
-        edge = shapes[0, 13] + (0, _DROP, _BEHIND)
-        return cls(edge, _colour_of_teeth(canvas), canvas.lip, hides, _blur(canvas), teeth)
-
-    def unknown(self, seen: Condition) -> float:
-        """Return how much of the inside of the mouth in a frame no view shows, 0 to 1."""
-        shares = np.array([float((weight * seen.cavity).sum()) for weight in seen.weights])
-        return float(shares @ self.hides) / max(float(shares.sum()), 1e-6)
-
-    def paint(self, painted: np.ndarray, seen: Condition, target: np.ndarray) -> None:
+    def paint(self, painted: np.ndarray, seen: Condition, unknown: float, target: np.ndarray) -> None:
         """Paint the inside of the mouth over what the networks paint there, in place.
 
-        painted: as of `compose.paint_box`. target: landmarks (478, 3), px of the crop.
+        painted: as of `compose.paint_box`. unknown: see `geometry.warp.Warp`. target: landmarks (478, 3), px of the
+        crop.
         """
         x, y, width, height = cv2.boundingRect((seen.cavity > 0).astype(np.uint8))
         if not width:
             return
-        unknown = self.unknown(seen)
         keep_dark(painted, seen.cavity, unknown)
         pose = estimate_poses(target[None], MEAN_FACE)
         columns, rows = np.arange(width) + (x + seen.box[0] + 0.5), np.arange(height) + (y + seen.box[1] + 0.5)
@@ -127,13 +113,13 @@ class MouthInside(NamedTuple):
         deep = _between(_FAR, float(lip_gap(shape))) * inside
         tongue = _TONGUE * deep * smoothstep((depth - 0.4) / 0.3)
         red = (picture @ LUMA)[..., None] * (self.lip / max(float(self.lip @ LUMA), 1.0)) - picture
-        change = tongue[..., None] * red - (_THROAT * deep * throat)[..., None] * picture
+        sigma = float(_SHADE * pose.scale[0])
+        light = cv2.GaussianBlur(inside, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)  # what the lips leave of it
+        missing = _THROAT * deep * throat + _SHADED * unknown * (1 - light) * inside
+        change = tongue[..., None] * red - missing[..., None] * picture
         if self.teeth and unknown > 0:
-            margin = np.pad(inside, round(4 * _SHADE * pose.scale[0]))
-            shade = cv2.GaussianBlur(margin, (0, 0), float(_SHADE * pose.scale[0]))
-            reached = shade[tuple(np.s_[(a - b) // 2 : (a + b) // 2] for a, b in zip(shade.shape, inside.shape))]
             cover, row = self._row_of_teeth(across, -down)
-            change += (unknown * inside * cover * reached)[..., None] * (row - picture - change)
+            change += (unknown * inside * cover * light)[..., None] * (row - picture - change)
         part[..., 3:6] += change
 
     def _on_teeth(

@@ -19,7 +19,6 @@ _YELLOW = 70.0, 78.0  # degrees of the skin's hue: of 53 clips of people one had
 _DARK = 0.4, 0.8  # of the skin's lightness: below the first is no tooth, above the second is one
 CHEEKS = (50, 280, 101, 330)  # landmarks
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of RGB
-_GREY = 1.0  # of 255, mean distance between the channels
 _SIDE = 0.03  # of the face's width, of the square around each that is looked at
 
 
@@ -65,11 +64,6 @@ class MouthPalette(NamedTuple):
         lab[..., 1], lab[..., 2] = chroma * np.cos(hue), chroma * np.sin(hue)
         turned = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255
         part[..., 3:6] += np.where(much[..., None] > 0, turned - picture, 0)  # elsewhere it would be rounding alone
-
-
-def is_grey(view: View) -> bool:
-    """Return whether a photo has no colours, up to the rounding of a JPEG."""
-    return bool(np.ptp(view.image, axis=2).mean() < _GREY)
 
 
 def keep_grey(painted: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from ..geometry.warp import WHOLE, Box, Warp, Warper
 from .compose import compose_frame, paint_box
 from .conditioning import PLACE, STRIDE, Condition, condition
 from .mouth_inside import MouthInside
-from .palette import MouthPalette, is_grey, keep_grey
+from .palette import MouthPalette, keep_grey
 from .texture import keep_texture
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class Renderer:
         self._views, self._plate, self._generator, self._box = views, plate, generator, box
         self._portrait = portrait
         self._warper = portrait.warper() if portrait else Warper(views)
-        self._palette, self._is_grey = MouthPalette.of(views[0]), is_grey(views[0])
-        self._mouth = MouthInside.of(views, teeth)
+        self._palette = MouthPalette.of(views[0])
+        self._mouth = MouthInside.of(views[0], teeth)
 
     @classmethod
     def of(
@@ -101,10 +101,10 @@ class Renderer:
         painted = paint_box(seen, self._views, self._plate, painting)
         if painting is not None:
             keep_texture(painted)
-            self._mouth.paint(painted, seen, target)
+            self._mouth.paint(painted, seen, warp.unknown, target)
             if self._palette is not None:
                 self._palette.apply(painted, seen.mouth)
-            if self._is_grey:
+            if self._views[0].is_grey:
                 keep_grey(painted)
         return Square(warp, seen, painted)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..geometry.mesh import TRIANGLES, HeadMesh
-from ..geometry.view import CROP, View
+from ..geometry.view import CROP, View, grey
 from ..geometry.warp import STEP, Warper
 from ..landmarks.refining import Refiner
 from ..landmarks.tracking import find_faces, no_face_advice
@@ -250,7 +250,7 @@ def check_photos(portraits: list[Portrait], names: list[str]) -> tuple[list[Port
 
 
 def _relit(source: Source, view: View) -> Source:
-    """Return a source in the light that was given to a view of the same photo."""
+    """Return a source in the light, and with or without colours, as a view of the same photo."""
     gain = view.gain[:, ::-1] if view.is_mirror else view.gain
     size = CROP / source.scale / gain.shape[0]  # px of the photo per cell
     offset = source.origin + (size - 1) / 2
@@ -259,4 +259,6 @@ def _relit(source: Source, view: View) -> Source:
     large = cv2.warpAffine(np.ascontiguousarray(gain), matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     rgba = source.rgba.copy()
     rgba[..., :3] = cv2.multiply(rgba[..., :3], large, dtype=cv2.CV_8U)
+    if view.is_grey:
+        rgba[..., :3] = grey(np.ascontiguousarray(rgba[..., :3]))
     return Source(rgba, source.origin, source.scale, view.is_mirror)

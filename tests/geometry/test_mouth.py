@@ -76,8 +76,18 @@ def test_a_mirror_image_does_not_stretch_the_teeth_of_a_lopsided_smile():
 
 def test_closing_lips_cover_the_teeth_and_do_not_squeeze_them():
     own = smile(14)
-    below, seen = sources_down_the_middle(Warper([view_of(own)]), opened(own, -7))
+    target = opened(own, -5)
+    below, seen = sources_down_the_middle(Warper([view_of(own)]), target)
     assert np.abs(seen - below)[below < 5].max() < 0.5
+
+
+def test_lips_that_are_nearly_closed_have_a_dark_line_between_them():
+    own = smile(14)
+    lengths = mouth.parts(own)
+    for gap, left in ((1, 0), (3, 0), (14, 1)):
+        target = opened(own, gap - 14)
+        kept = mouth.fitting(lengths, target).sum(0)[4] / mouth.gaps(target)[4]
+        assert kept == pytest.approx(left, abs=1e-6), gap
 
 
 def test_in_a_mouth_that_is_wide_open_the_lower_teeth_stay_with_the_lower_lip():

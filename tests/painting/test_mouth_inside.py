@@ -10,7 +10,7 @@ from portrait_anim.geometry import mouth
 from portrait_anim.geometry.anatomy import JAW
 from portrait_anim.geometry.mesh import MEAN_FACE
 from portrait_anim.geometry.view import CROP, View
-from portrait_anim.geometry.warp import Warper
+from portrait_anim.geometry.warp import Warp, Warper
 from portrait_anim.painting.compose import N_RESULT
 from portrait_anim.painting.conditioning import Condition, condition
 from portrait_anim.painting.mouth_inside import MouthInside, keep_dark
@@ -33,16 +33,17 @@ def view_of(landmarks: np.ndarray) -> View:
     return View(np.full((CROP, CROP, 3), LIP, np.uint8), landmarks, np.ones((CROP, CROP), np.float32))
 
 
-def seen_of(views: list[View], target: np.ndarray) -> Condition:
-    return condition(Warper(views).warp(target), views, np.zeros((CROP, CROP, 3), np.uint8), target)
+def warped(views: list[View], target: np.ndarray) -> tuple[Warp, Condition]:
+    warp = Warper(views).warp(target)
+    return warp, condition(warp, views, np.zeros((CROP, CROP, 3), np.uint8), target)
 
 
 def painted_mouth(views: list[View], target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The grey picture of an even face with the inside of its mouth, (512, 512), and the cavity."""
-    seen = seen_of(views, target)
+    warp, seen = warped(views, target)
     painted = np.zeros((CROP + 2, CROP + 2, N_RESULT), np.float32)
     painted[1:-1, 1:-1, :3] = (LIP + seen.cavity * (views[0].cavity[0] - LIP))[..., None]
-    MouthInside.of(views).paint(painted, seen, target)
+    MouthInside.of(views[0]).paint(painted, seen, warp.unknown, target)
     return (painted[1:-1, 1:-1, :3] + painted[1:-1, 1:-1, 3:6])[..., 1], seen.cavity
 
 
@@ -96,44 +97,43 @@ def test_nothing_is_painted_into_a_closed_mouth():
 
 
 def unknown(photos: list[np.ndarray], target: np.ndarray) -> float:
-    views = [view_of(landmarks) for landmarks in photos]
-    return MouthInside.of(views).unknown(seen_of(views, target))
+    return Warper([view_of(landmarks) for landmarks in photos]).warp(target).unknown
 
 
 def test_teeth_are_invented_only_where_no_photo_shows_what_is_between_the_lips():
     smile, yawn = face(15), face(40)
     assert unknown([smile], yawn) == 0 and unknown([CLOSED], yawn) == 1
     for photos in ([CLOSED, yawn], [yawn, CLOSED]):
-        assert [unknown(photos, face(gap)) for gap in (18, 25, 32, 40)] == pytest.approx([0] * 4, abs=0.02), photos
-        steps = [unknown(photos, face(gap)) for gap in np.arange(2, 20, 0.5)]
-        assert steps[0] > 0.9, photos
+        assert [unknown(photos, face(gap)) for gap in (2, 10, 18, 32, 40)] == pytest.approx([0] * 5, abs=0.02), photos
     aside = turned(yawn, 1.3)
     assert unknown([CLOSED, aside], yawn) > 0.98  # a photo whose mouth is hidden does not show it
     for name, expected in ((ASTRONAUT, 0), (MONA_LISA, 1)):
-        assert MouthInside.of(portrait_of(name).views).hides[0] == expected
+        portrait = portrait_of(name)
+        assert portrait.warper().warp(portrait.views[0].landmarks).unknown == expected
 
 
 def test_without_teeth_nothing_is_invented():
     views, target = [view_of(CLOSED)], face(30)
-    seen, bare = seen_of(views, target), np.zeros((CROP + 2, CROP + 2, N_RESULT), np.float32)
+    warp, seen = warped(views, target)
+    bare = np.zeros((CROP + 2, CROP + 2, N_RESULT), np.float32)
     bare[..., :3] = mouth.DARK * LIP
-    MouthInside.of(views, teeth=False).paint(bare, seen, target)
+    MouthInside.of(views[0], teeth=False).paint(bare, seen, warp.unknown, target)
     assert bare[..., 3:6].max() <= 1e-3
 
 
 def test_the_teeth_of_a_blurred_photo_are_blurred():
     sharp = portrait_of(ASTRONAUT).views[0]
     blurred = View(cv2.GaussianBlur(sharp.image, (0, 0), 5), sharp.landmarks, sharp.matte)
-    softness = [MouthInside.of([view]).blur for view in (sharp, blurred)]
+    softness = [MouthInside.of(view).blur for view in (sharp, blurred)]
     assert 0.5 <= softness[0] < 1.2 and 1.4 * softness[0] < softness[1] < 5
 
 
 def test_teeth_are_as_light_as_the_photo_and_tinted_as_its_light():
-    day, varnish = (MouthInside.of(portrait_of(name).views).colour for name in (ASTRONAUT, MONA_LISA))
+    day, varnish = (MouthInside.of(portrait_of(name).views[0]).colour for name in (ASTRONAUT, MONA_LISA))
     yellow = [(colour[0] - colour[2]) / colour.mean() for colour in (day, varnish)]
     assert 0 < yellow[0] < 0.3 < yellow[1]
     view = portrait_of(ASTRONAUT).views[0]
-    dim = lambda by: MouthInside.of([View(view.image // by, view.landmarks, view.matte)]).colour
+    dim = lambda by: MouthInside.of(View(view.image // by, view.landmarks, view.matte)).colour
     assert dim(4) == pytest.approx(dim(2) / 2, rel=0.05) and dim(2).max() < day.max()
 
 
@@ -144,7 +144,8 @@ def test_the_floor_of_a_mouth_is_as_red_as_the_lip():
     x, y = int(target[14, 0]), int(target[14, 1]) - 9
     painted = np.full((CROP + 2, CROP + 2, N_RESULT), 0, np.float32)
     painted[..., :3] = 60  # grey, as networks paint it
-    MouthInside.of([view]).paint(painted, seen_of([view], target), target)
+    warp, seen = warped([view], target)
+    MouthInside.of(view).paint(painted, seen, warp.unknown, target)
     red, green, blue = painted[y + 1, x + 1, :3] + painted[y + 1, x + 1, 3:6]
     assert red > 1.3 * green and green == pytest.approx(blue, abs=1)
 

@@ -11,7 +11,7 @@ from portrait_anim.geometry.mesh import openness
 from portrait_anim.geometry.view import View
 from portrait_anim.motion.retarget import Retargeter
 from portrait_anim.painting.painter import Painter
-from portrait_anim.painting.palette import REDDER, MouthPalette, is_grey
+from portrait_anim.painting.palette import REDDER, MouthPalette
 from portrait_anim.painting.person import Person
 from portrait_anim.painting.renderer import Renderer
 from portrait_anim.portrait.portrait import Portrait
@@ -70,7 +70,7 @@ def test_a_closed_mouth_changes_nothing():
 
 def test_a_grey_photo_stays_grey_also_in_an_opened_mouth(driver):
     portrait = portrait_of(MONA_LISA)
-    assert not is_grey(portrait.views[0])
+    assert not portrait.views[0].is_grey
     grey = np.repeat(cv2.cvtColor(portrait.photo, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
     portrait = Portrait(grey, portrait.landmarks)
     targets = Retargeter(driver, portrait.views[0].landmarks)
@@ -82,4 +82,4 @@ def test_a_grey_photo_stays_grey_also_in_an_opened_mouth(driver):
 def test_a_photo_with_a_breath_of_colour_is_not_grey():
     view = portrait_of(ASTRONAUT).views[0]
     pale = np.rint(0.9 * view.image.mean(2, keepdims=True) + 0.1 * view.image).astype(np.uint8)
-    assert not is_grey(View(pale, view.landmarks, view.matte))
+    assert not View(pale, view.landmarks, view.matte).is_grey
