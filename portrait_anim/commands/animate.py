@@ -1,5 +1,6 @@
 """The `animate` command: a thin layer over `Animator.animate`, whose parameters have the names of the options."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ Exit codes: 0 done, 2 wrong usage, 3 input unusable, 4 output problem,
 Only animate people who agreed to it, and say that the video is synthetic when you share it.
 """
 
+_SWITCH_WORDS = ("yes", "no", "true", "false", "on", "off")
 app = typer.Typer(add_completion=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
@@ -255,6 +257,8 @@ def animate(  # noqa: D103 (the help text is given to the decorator)
     from ..batch.jobs import expand, run_jobs
     from .doctor import describe
 
+    if words := [name for name in images or [] if name.lower() in _SWITCH_WORDS and not os.path.exists(name)]:
+        raise UsageError(f"{words[0]}: is no photo; switches take no value, as in --no-teeth.")
     options = {field.name: given[field.name] for field in fields(Options)} | {"only": tuple(only or ())}
     reasons = {
         "it takes one output, not several": each or len(driver) > 1,

@@ -16,7 +16,7 @@ _LIP = (178, 87, 14, 317, 402), (181, 84, 17, 314, 405)  # of the lower one, its
 N_HEMS = len(UPPER) + len(LOWER)
 COVER = 0.9  # how much of what lies there the cavity's own colour covers
 DARK = 0.35  # its colour over the lower lip's. The middle of a mouth has .6 (median of 71 clips), but .6 looks like fog
-_SLIT = 0.09  # of the width: as much stays dark between parts that do not fit, or the line where they meet is hard
+_SLIT = 0.05  # of the width: as much stays dark between parts that do not fit, or the line where they meet is hard
 _SMILE, _OPEN = 0.16, 0.3  # gap over the width: up to the first all is upper teeth, from the second on half is
 
 

@@ -203,3 +203,9 @@ def test_impossible_budgets_are_refused(value, tmp_path):
 def test_a_negative_seed_is_refused(tmp_path):
     done = run_animate(MONA_LISA, "-d", CLIP, "--seed", "-1", cwd=tmp_path)
     assert_refused(done, 2, "--seed", folder=tmp_path)
+
+
+def test_a_word_after_a_switch_is_not_taken_for_a_photo(tmp_path):
+    done = run_animate(MONA_LISA, "-d", "nod", "--teeth", "no", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: no: is no photo; switches take no value, as in --no-teeth.\n"
