@@ -9,6 +9,8 @@ inside has three strips of triangles, and two rows of points between them, the h
 
 import numpy as np
 
+from .smoothing import smoothstep
+
 UPPER = np.array([191, 80, 81, 82, 13, 312, 311, 310, 415])  # inner edge of the lips, from the right to the left
 LOWER = np.array([95, 88, 178, 87, 14, 317, 402, 318, 324])
 CORNERS = 78, 308
@@ -16,7 +18,8 @@ _LIP = (178, 87, 14, 317, 402), (181, 84, 17, 314, 405)  # of the lower one, its
 N_HEMS = len(UPPER) + len(LOWER)
 COVER = 0.9  # how much of what lies there the cavity's own colour covers
 DARK = 0.35  # its colour over the lower lip's. The middle of a mouth has .6 (median of 71 clips), but .6 looks like fog
-_SLIT = 0.05  # of the width: as much stays dark between parts that do not fit, or the line where they meet is hard
+_SLIT = 0.09  # of the width: as much stays dark between parts that do not fit, or the line where they meet is hard
+_TOUCH = 0.02, 0.06  # gap over the width: lips that are less apart touch, from the second on all of the slit is there
 _SMILE, _OPEN = 0.16, 0.3  # gap over the width: up to the first all is upper teeth, from the second on half is
 
 
@@ -60,7 +63,8 @@ def fitting(lengths: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """
     gap, total = gaps(landmarks), np.maximum(lengths.sum(0), 1e-9)
     width = np.linalg.norm(landmarks[CORNERS[0]] - landmarks[CORNERS[1]])
-    slit = np.minimum(gap, _SLIT * width * np.clip(1 - gap / total, 0, 1))
+    slit = np.minimum(0.5 * gap, _SLIT * width * np.clip(1 - gap / total, 0, 1))
+    slit *= smoothstep((gap / width - _TOUCH[0]) / (_TOUCH[1] - _TOUCH[0]))
     return lengths * np.minimum(1, (gap - slit) / total)
 
 

@@ -81,13 +81,14 @@ def test_closing_lips_cover_the_teeth_and_do_not_squeeze_them():
     assert np.abs(seen - below)[below < 5].max() < 0.5
 
 
-def test_lips_that_are_nearly_closed_have_a_dark_line_between_them():
+def test_lips_that_part_a_little_have_a_dark_slit_between_them():
     own = smile(14)
     lengths = mouth.parts(own)
-    for gap, left in ((1, 0), (2, 0), (14, 1)):
+    kept = []
+    for gap in (0.5, 5, 14):
         target = opened(own, gap - 14)
-        kept = mouth.fitting(lengths, target).sum(0)[4] / mouth.gaps(target)[4]
-        assert kept == pytest.approx(left, abs=1e-6), gap
+        kept.append(mouth.fitting(lengths, target).sum(0)[4] / mouth.gaps(target)[4])
+    assert kept == pytest.approx([1, 0.6, 1], abs=0.12)
 
 
 def test_in_a_mouth_that_is_wide_open_the_lower_teeth_stay_with_the_lower_lip():
