@@ -1,7 +1,7 @@
 """The skin between lower lip and chin when the mouth opens.
 
-The landmarks press it into the fold right below the lip, most of all. A photo
-that is warped so has a dotted line there, of the shade that lies below most lips. Skin gives way as a whole instead.
+The landmarks press it together most of all in the fold right below the lip. A photo that is warped so has a dotted line
+there, of the shade that lies below most lips. Skin gives way as a whole instead.
 """
 
 import numpy as np
@@ -27,6 +27,8 @@ def eased(landmarks: np.ndarray, target: np.ndarray) -> np.ndarray:
     lengths = _lengths(target)
     pressed = (lengths / np.maximum(own, 1e-9)).min(1)
     much = smoothstep((pressed - _PRESSED[0]) / (_PRESSED[1] - _PRESSED[0]))[:, None]
+    if not much.any():  # as in most frames
+        return target
     total = lengths.sum(1, keepdims=True)
     wanted = lengths + much * (own / np.maximum(own.sum(1, keepdims=True), 1e-9) * total - lengths)
     moved = np.array(target, np.float64)

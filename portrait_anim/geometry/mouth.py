@@ -19,7 +19,7 @@ N_HEMS = len(UPPER) + len(LOWER)
 COVER = 0.9  # how much of what lies there the cavity's own colour covers
 DARK = 0.35  # its colour over the lower lip's. The middle of a mouth has .6 (median of 71 clips), but .6 looks like fog
 _SLIT = 0.09  # of the width: as much stays dark between parts that do not fit, or the line where they meet is hard
-_TOUCH = 0.02, 0.06  # gap over the width: lips that are less apart touch, from the second on all of the slit is there
+_TOUCH = 0.02, 0.06  # gap over the width: up to the first there is no slit, from the second on all of it
 _SMILE, _OPEN = 0.16, 0.3  # gap over the width: up to the first all is upper teeth, from the second on half is
 
 
@@ -44,10 +44,13 @@ def gaps(landmarks: np.ndarray) -> np.ndarray:
     return np.linalg.norm(landmarks[LOWER] - landmarks[UPPER], axis=1)
 
 
+def _width(landmarks: np.ndarray) -> float:
+    return float(np.linalg.norm(landmarks[CORNERS[0]] - landmarks[CORNERS[1]]))
+
+
 def depth_shown(landmarks: np.ndarray) -> float:
     """Return how far landmarks (478, 3) let one look into the mouth: 0 up to a smile, 1 where it is wide open."""
-    width = np.linalg.norm(landmarks[CORNERS[0]] - landmarks[CORNERS[1]])
-    return float(np.clip((gaps(landmarks).max() / width - _SMILE) / (_OPEN - _SMILE), 0, 1))
+    return float(np.clip((gaps(landmarks).max() / _width(landmarks) - _SMILE) / (_OPEN - _SMILE), 0, 1))
 
 
 def parts(landmarks: np.ndarray) -> np.ndarray:
@@ -62,7 +65,7 @@ def fitting(lengths: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     The more they are shortened the wider is the dark slit that stays open between them.
     """
     gap, total = gaps(landmarks), np.maximum(lengths.sum(0), 1e-9)
-    width = np.linalg.norm(landmarks[CORNERS[0]] - landmarks[CORNERS[1]])
+    width = _width(landmarks)
     slit = np.minimum(0.5 * gap, _SLIT * width * np.clip(1 - gap / total, 0, 1))
     slit *= smoothstep((gap / width - _TOUCH[0]) / (_TOUCH[1] - _TOUCH[0]))
     return lengths * np.minimum(1, (gap - slit) / total)

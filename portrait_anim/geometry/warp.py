@@ -155,6 +155,8 @@ class Warper:
         self._openness = np.stack([openness(v.landmarks) for v in views])  # (V, 4)
         # How well each view shows each of _PARTS, (V, P).
         self._shown = np.clip((self._seen @ _PART_MASKS.T / _PART_MASKS.sum(1) - 0.25) / 0.25, 0, 1)
+        # How far each can lend the inside of its mouth; a mirrored view has the canvas' own.
+        self._opens = np.where([v.is_mirror for v in views], 0, self._shows * self._shown[:, 0])
         # One row per triangle, one more for "outside the mesh": the maps, of which three change with the pose.
         depth = np.where(LABELS >= RING, (LABELS - RING + 1) / 6, 0)
         table = np.stack([LABELS == MOUTH, LABELS == EYE, depth, depth * 0, depth * 0, depth * 0], 1)
@@ -217,10 +219,8 @@ class Warper:
         A photo in which the mouth is closed gives its share to those that show the inside, the more so the nearer
         their openness is to the target's (4,): their teeth come into view as soon as the lips part.
         """
-        lends = np.where([view.is_mirror for view in self.views], 0, self._shows * self._shown[:, 0])
-        near = lends * np.exp(-self._distance(target)[:, 0] / _FIT_RAMP)
-        keeps = 1 - (1 - self._shows) * lends.max()
-        kept = (share.T * keeps).T
+        near = self._opens * np.exp(-self._distance(target)[:, 0] / _FIT_RAMP)
+        kept = (share.T * (1 - (1 - self._shows) * self._opens.max())).T
         return kept + np.multiply.outer(near / max(near.sum(), 1e-9), 1 - kept.sum(0))
 
     def warp(self, target: np.ndarray) -> Warp:
@@ -250,9 +250,10 @@ class Warper:
         for n, view in enumerate(self.views):
             part = (0, 0, *ids.shape)  # rows and columns in which the view is used
             if n:
-                mask = np.take(share[n], ids, mode="wrap")
                 helps = near if view.is_mirror else np.zeros_like(near)
-                within = np.take(inside[n], ids, mode="wrap")
+                if max(share[n].max(), helps.max(), inside[n].max()) <= UNSEEN:
+                    continue
+                mask, within = (np.take(of[n], ids, mode="wrap") for of in (share, inside))
                 lent = within * covered
                 if max(mask.max(), helps.max(), lent.max()) <= UNSEEN:
                     continue
@@ -272,9 +273,8 @@ class Warper:
                 blurred = cv2.GaussianBlur(mask[some], (0, 0), _SHARE_BLUR)
                 if max(blurred.max(), lent.max()) <= UNSEEN:
                     continue
-                weights[n][some] = blurred + covered[some] * (
-                    within[some] - blurred
-                )  # lips do not shine into the mouth
+                # The share in the lips does not reach into the mouth.
+                weights[n][some] = blurred + covered[some] * (within[some] - blurred)
                 weights[0][some] -= weights[n][some]
                 used[n] = True
             elif self._is_turned:

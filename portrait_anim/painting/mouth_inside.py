@@ -98,17 +98,18 @@ class MouthInside(NamedTuple):
         x, y, width, height = cv2.boundingRect((seen.cavity > 0).astype(np.uint8))
         if not width:
             return
-        keep_dark(painted, seen.cavity, unknown)
+        around, covered = painted[y : y + height + 2, x : x + width + 2], seen.cavity[y : y + height, x : x + width]
+        keep_dark(around, covered, unknown)
         pose = estimate_poses(target[None], MEAN_FACE)
         columns, rows = np.arange(width) + (x + seen.box[0] + 0.5), np.arange(height) + (y + seen.box[1] + 0.5)
         pixels = np.stack(np.meshgrid(columns, rows), -1)
         across, down = self._on_teeth(pixels, pose.rotation[0], pose.scale[0], pose.shift[0])
         shape = canonical(target[None], pose)[0]
-        inside = seen.cavity[y : y + height, x : x + width] / np.float32(mouth.COVER)
+        inside = covered / np.float32(mouth.COVER)
         upper, lower = shape[[13, 14], 1] - self.edge[1]
         depth = (down - upper) / max(float(lower - upper), 1e-3)
         throat = np.exp(-(((depth - 0.45) / _THROAT_SIZE[0]) ** 2) - (across / _THROAT_SIZE[1]) ** 2)
-        part = painted[y + 1 : y + 1 + height, x + 1 : x + 1 + width]
+        part = around[1:-1, 1:-1]
         picture = part[..., :3] + part[..., 3:6]
         deep = _between(_FAR, float(lip_gap(shape))) * inside
         tongue = _TONGUE * deep * smoothstep((depth - 0.4) / 0.3)

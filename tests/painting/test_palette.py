@@ -8,7 +8,7 @@ import pytest
 from support import ASTRONAUT, MONA_LISA, portrait_of
 
 from portrait_anim.geometry.mesh import openness
-from portrait_anim.geometry.view import View
+from portrait_anim.geometry.view import View, grey
 from portrait_anim.motion.retarget import Retargeter
 from portrait_anim.painting.painter import Painter
 from portrait_anim.painting.palette import REDDER, MouthPalette
@@ -71,12 +71,12 @@ def test_a_closed_mouth_changes_nothing():
 def test_a_grey_photo_stays_grey_also_in_an_opened_mouth(driver):
     portrait = portrait_of(MONA_LISA)
     assert not portrait.views[0].is_grey
-    grey = np.repeat(cv2.cvtColor(portrait.photo, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
-    portrait = Portrait(grey, portrait.landmarks)
+    photo = grey(portrait.photo)
+    portrait = Portrait(photo, portrait.landmarks)
     targets = Retargeter(driver, portrait.views[0].landmarks)
     widest = max(range(0, len(targets), 4), key=lambda t: openness(targets[t])[0])
     frame = Renderer.of(portrait, Person.of([portrait], Painter(precision="fp32")).generator()).frame(targets[widest])
-    assert np.ptp(frame, axis=2).max() <= 1 and np.abs(frame.astype(int) - grey).max() > 60
+    assert np.ptp(frame, axis=2).max() <= 1 and np.abs(frame.astype(int) - photo).max() > 60
 
 
 def test_a_photo_with_a_breath_of_colour_is_not_grey():
